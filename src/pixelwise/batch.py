@@ -1,0 +1,72 @@
+"""Prediction over many files: a bad file is reported and passed over, the others are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from pixelwise.data.images import SUFFIXES
+from pixelwise.errors import DataError, PixelwiseError
+from pixelwise.model import Model, load
+from pixelwise.prediction import KeypointsPrediction, Prediction
+
+
+def images_in(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield each image with its path below the folder that was named: files as given, folders with all below them.
+
+    Raises:
+        DataError: A path does not exist, or a folder holds no image.
+    """
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            if not found:
+                raise DataError(f"no image in {path}", "known suffixes: " + " ".join(sorted(SUFFIXES)))
+            yield from ((p, p.relative_to(path)) for p in found)
+        else:
+            yield path, Path(path.name)
+
+
+def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Predict for every image and save each answer below `out`.
+
+    Returns:
+        `model`, `out`, `predictions` (a list of `file`, `saved` and the answer) and `failed` (a list of `file` and `error`).
+    """
+    model = load(folder)
+    found = list(images_in(paths))
+    console = Console(stderr=True)
+    predictions: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    taken: set[Path] = set()
+    for path, below in track(found, "predicting", console=console, disable=not console.is_terminal):
+        try:
+            predictions.append(_one(model, path, _free(out / below, taken)))
+        except PixelwiseError as error:
+            print(f"error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
+            failed.append({"file": str(path), "error": str(error)})
+    return {"model": str(folder), "out": str(out), "predictions": predictions, "failed": failed}
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """Return `path` as a PNG, with the old suffix kept in the name if `a.jpg` and `a.png` would collide."""
+    target = path.with_suffix(".png")
+    if target in taken:
+        target = path.with_name(path.name + ".png")
+    taken.add(target)
+    return target
+
+
+def _one(model: Model, path: Path, target: Path) -> dict[str, Any]:
+    if target.exists() and target.resolve() == path.resolve():
+        raise DataError(f"{path}: the answer would overwrite the image", "choose another folder with out=DIR")
+    prediction: Prediction = model(path)
+    prediction.save(target)
+    if isinstance(prediction, KeypointsPrediction):
+        prediction.save(target.with_suffix(".json"))
+    return {"file": str(path), "saved": str(target), **prediction.to_json()}

@@ -1,0 +1,1 @@
+"""How an answer becomes sheets of numbers, and back."""

@@ -1,0 +1,36 @@
+"""Images as three sheets in [-1, 1], the range of a generator's tanh (Radford et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pixelwise.codecs.codec import Codec
+from pixelwise.losses.regression import l1_loss
+
+
+class RGBCodec(Codec[Tensor]):
+    """RGB with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
+
+    channels = 3
+    scale = 1.0
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the image in [-1, 1], float; it serves as a target and as an input alike.
+
+        Args:
+            image: `(..., 3, H, W)`, uint8 in [0, 255] or floating in [0, 1].
+        """
+        return image.float() / 127.5 - 1 if image.dtype == torch.uint8 else image * 2 - 1
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Return the nearest uint8 image to outputs `(..., 3, H, W)`; values beyond [-1, 1] are clipped."""
+        return ((outputs.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean absolute difference in [-1, 1] units, the L1 term of Isola et al. 2017, equation 3."""
+        return l1_loss(outputs, targets)
+
+    def flip(self, outputs: Tensor) -> Tensor:
+        """Mirror the image."""
+        return outputs.flip(-1)

@@ -1,0 +1,106 @@
+"""Colours for classes: as distinct as can be, painted onto label maps, and read back from painted ones.
+
+The choice is Glasbey et al. 2007: each colour is the one farthest from all before it, here in OKLab (Ottosson 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from pixelwise.errors import DataError
+
+RGB = tuple[int, int, int]
+LEVELS = 18
+"""Steps per channel of the grid that colours are chosen from: multiples of 15."""
+LIGHTNESS = (0.4, 0.9)
+"""OKLab lightness of the colours, so that black, white and photographs stand apart."""
+
+
+@lru_cache
+def distinct_colours(count: int) -> tuple[RGB, ...]:
+    """Return `count` different colours, always the same; fewer colours are the beginning of more.
+
+    Raises:
+        DataError: More colours than there are on the grid (some 3,600).
+    """
+    steps = torch.arange(LEVELS) * (255 // (LEVELS - 1))
+    grid = torch.cartesian_prod(steps, steps, steps)
+    seen = oklab(grid)
+    usable = (seen[:, 0] > LIGHTNESS[0]) & (seen[:, 0] < LIGHTNESS[1])
+    grid, seen = grid[usable], seen[usable]
+    if count > len(grid):
+        raise DataError(f"no {count} colours can be told apart", f"there are {len(grid)}; show fewer classes")
+    chosen = [int(seen[:, 1:].norm(dim=1).argmax())]
+    distance = torch.full((len(grid),), torch.inf, dtype=seen.dtype)
+    while len(chosen) < count:
+        distance = torch.minimum(distance, (seen - seen[chosen[-1]]).norm(dim=1))
+        chosen.append(int(distance.argmax()))
+    return tuple((int(r), int(g), int(b)) for r, g, b in grid[chosen[:count]])
+
+
+def oklab(rgb: Tensor) -> Tensor:
+    """Return lightness, green-red and blue-yellow, float64 `(..., 3)`, of sRGB colours `(..., 3)` in [0, 255]."""
+    srgb = rgb.double() / 255
+    linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    cones = linear @ linear.new_tensor(
+        [
+            [0.4122214708, 0.2119034982, 0.0883024619],
+            [0.5363325363, 0.6806995451, 0.2817188376],
+            [0.0514459929, 0.1073969566, 0.6299787005],
+        ]
+    )
+    return cones ** (1 / 3) @ linear.new_tensor(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )
+
+
+def colourise(labels: Tensor, palette: Sequence[RGB] = (), *, ignore: int = 255, unknown: RGB = (0, 0, 0)) -> Tensor:
+    """Paint every class in its colour.
+
+    Args:
+        labels: Integer `(..., H, W)`, class indices or `ignore`.
+        palette: Colour of each class, 0 to 255; empty means `distinct_colours`.
+        ignore: The label of unknown pixels.
+        unknown: Their colour.
+
+    Returns:
+        uint8 `(..., 3, H, W)`.
+
+    Raises:
+        DataError: A class has no colour in the palette.
+    """
+    known = labels != ignore
+    needed = int(labels[known].max()) + 1 if known.any() else 0
+    palette = palette or distinct_colours(needed)
+    if needed > len(palette):
+        raise DataError(f"class {needed - 1} has no colour: the palette has {len(palette)}", "give one per class")
+    table = torch.tensor([*palette, unknown], dtype=torch.uint8, device=labels.device)
+    return table[torch.where(known, labels.long(), len(palette))].movedim(-1, -3)
+
+
+def classes_of(painted: Tensor, palette: Sequence[RGB], *, ignore: int = 255, tolerance: float = 0) -> Tensor:
+    """Read classes back from a painted label map: the class of the nearest colour, if it is near enough.
+
+    Args:
+        painted: uint8 `(..., 3, H, W)`.
+        palette: Colour of each class, 0 to 255; of equal colours the first counts.
+        ignore: The label of pixels whose colour is too far from every class's.
+        tolerance: How far is near enough, Euclidean in [0, 255] units; 0 asks for the exact colour.
+
+    Returns:
+        Class indices `(..., H, W)`, uint8 (int16 beyond 254 classes).
+    """
+    colours, position = torch.unique(painted.movedim(-3, -1).reshape(-1, 3), dim=0, return_inverse=True)
+    wanted = torch.tensor(palette, dtype=torch.float64, device=painted.device)
+    distance, nearest = (colours.double()[:, None] - wanted).norm(dim=-1).min(1)
+    labels = torch.where(distance <= tolerance, nearest, ignore)[position]
+    dtype = torch.uint8 if len(palette) <= 254 else torch.int16
+    return labels.to(dtype).view(*painted.shape[:-3], *painted.shape[-2:])

@@ -1,0 +1,156 @@
+"""Settings: frozen, validated, overridable by `key=value`, and chosen by `kind` among the files of a folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from pixelwise.errors import UsageError, did_you_mean
+from pixelwise.overrides import parse_value, split_override
+
+
+class Config(BaseModel):
+    """Base of everything that can be set: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def checked(cls, data: Any) -> Self:
+        """Validate `data`, listing everything that is wrong in the words of the command line."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UsageError("\n       ".join(_explain(e) for e in error.errors())) from None
+
+
+@lru_cache
+def kinds(package: str) -> tuple[str, ...]:
+    """Return the kinds on offer in `package`: the names of its public files."""
+    found = importlib.util.find_spec(package)
+    paths = found.submodule_search_locations if found else None
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_")))
+
+
+def config_class(package: str, kind: str) -> type[Config]:
+    """Return the `Config` of `package.kind`; only files of the package can be named, so a hostile file runs nothing.
+
+    Raises:
+        UsageError: No such kind.
+    """
+    if kind not in kinds(package):
+        what = package.rpartition(".")[2]
+        raise UsageError(f"no {kind!r} among {what}: {', '.join(kinds(package))}", did_you_mean(kind, kinds(package)))
+    found: type[Config] = importlib.import_module(f"{package}.{kind}").Config
+    return found
+
+
+class Choice:
+    """Marks a setting whose value is the Config of one file of `package`, named by its `kind`.
+
+    For example `network: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")]`.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Resolve the kind before pydantic checks the value."""
+        return core_schema.no_info_before_validator_function(self.resolve, handler(source))
+
+    def resolve(self, value: Any) -> Any:
+        """Turn `{"kind": ..., ...}` or a bare kind into the Config of that kind."""
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, dict):
+            return value
+        if "kind" not in value:
+            raise ValueError(f"kind is missing; one of {', '.join(kinds(self.package))}")
+        try:
+            return config_class(self.package, str(value["kind"])).model_validate(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+
+def choice_of(field: FieldInfo) -> Choice | None:
+    """Return the Choice that marks `field`, if one does."""
+    return next((m for m in field.metadata if isinstance(m, Choice)), None)
+
+
+class Setting(BaseModel):
+    """One setting as `pixelwise describe` and the command line's checks see it."""
+
+    key: str
+    default: Any
+    description: str
+    schemas: list[dict[str, Any]]
+
+
+def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
+    """Yield every setting of `config`, depth first, with its current value and JSON schema."""
+    schema = type(config).model_json_schema()
+    for name, field in type(config).model_fields.items():
+        value, key = getattr(config, name), prefix + name
+        chosen = choice_of(field)
+        if chosen:
+            listed = kinds(chosen.package)
+            kind = getattr(value, "kind", None)
+            schemas = [{"enum": [*listed]}]
+            yield Setting(key=key + ".kind", default=kind, description=field.description or "", schemas=schemas)
+            yield from (s for s in settings(value, key + ".") if s.key != key + ".kind")
+        elif isinstance(value, Config):
+            yield from settings(value, key + ".")
+        elif name != "kind" or prefix == "":
+            default = config.model_dump(mode="json")[name]
+            yield Setting(key=key, default=default, description=field.description or "", schemas=[_plain(schema, name)])
+
+
+def _plain(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    found = dict(schema["properties"][name])
+    return {k: v for k, v in found.items() if k not in ("title", "description", "default")}
+
+
+class Overridable(Config):
+    """A Config that can be overridden by `key=value` pairs."""
+
+    def override(self, pairs: Sequence[str]) -> Self:
+        """Return a copy with `key=value` pairs applied; a new `kind` starts from that kind's defaults.
+
+        Raises:
+            UsageError: An unknown key or an invalid value; all invalid values are listed.
+        """
+        data: Any = self.model_dump(mode="json")
+        split = [split_override(pair) for pair in pairs]
+        for key, value in sorted(split, key=lambda pair: not pair[0].endswith("kind")):
+            *path, last = key.split(".")
+            node: Any = data
+            for part in path:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict):
+                raise self.unknown(key)
+            if isinstance(node.get(last), dict) and "kind" in node[last]:
+                node[last] = {"kind": value}
+                continue
+            if last == "kind":
+                node.clear()
+            node[last] = parse_value(value)
+        return self.checked(data)
+
+    def unknown(self, key: str) -> UsageError:
+        """Return the error for a setting that does not exist."""
+        known = [s.key for s in settings(self)]
+        return UsageError(f"unknown setting {key!r}", did_you_mean(key, known) or "settings: " + ", ".join(known))
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {key!r}"
+    return f"{key} = {error['input']!r}: {error['msg']}"

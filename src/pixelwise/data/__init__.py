@@ -1,0 +1,1 @@
+"""From files or the embedded world to batches of samples."""

@@ -1,0 +1,191 @@
+"""Decoding and resizing is most of the work of reading an image, so it is done once and kept on disk, ready to be mapped.
+
+An entry is a `.npy` file named by the digest of the image file's bytes and of what was done to it, with a checksum after the
+pixels. Any number of processes may share the folder: an entry appears whole by a rename, writers take turns under a file
+lock, and the sum of all entries never exceeds the bound, because the least recently used ones are removed first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LIMIT = 20 * 2**30
+"""Bytes of all entries together, unless PIXELWISE_CACHE_LIMIT says otherwise."""
+MOST_OPEN = 16384
+"""Entries mapped at a time; systems allow a process 65530 maps."""
+KEPT = 0.9
+"""Share of the bound that eviction leaves, so that it is rare."""
+_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32}
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: PIXELWISE_CACHE, or pixelwise under the user's cache folder."""
+    chosen = os.environ.get("PIXELWISE_CACHE")
+    return Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelwise")
+
+
+class Cache:
+    """Arrays on disk, bounded in total and shared between processes.
+
+    Attributes:
+        folder: Where the entries are.
+        limit: Largest sum of their sizes in bytes; a larger array is not kept.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self.folder = folder or cache_folder() / "pixels"
+        self.limit = int(os.environ.get("PIXELWISE_CACHE_LIMIT", LIMIT)) if limit is None else limit
+        self._open: dict[str, Tensor] = {}
+        self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
+
+    def __getstate__(self) -> tuple[Path, int]:
+        return self.folder, self.limit
+
+    def __setstate__(self, state: tuple[Path, int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def get(self, path: Path, preparation: str, build: Callable[[], Tensor]) -> Tensor:
+        """Return the array that `build` makes from the file at `path`, from the cache where it is there.
+
+        Args:
+            path: The file; its contents are the key, so copies share an entry and a changed file gets a new one.
+            preparation: Everything else the array depends on.
+            build: Makes it, uint8 or float32 of any shape; called if there is no sound entry.
+
+        Returns:
+            A tensor mapped copy-on-write: changing it changes no file.
+
+        Raises:
+            OSError: `path` cannot be read. A cache that cannot be written only makes things slower.
+        """
+        key = hashlib.blake2b(f"1 {self._digest(path)} {preparation}".encode(), digest_size=20).hexdigest()
+        if key in self._open:
+            return self._open[key]
+        entry = self.folder / key[:2] / f"{key}.npy"
+        found = _mapped(entry)
+        if found is None:
+            found = build().contiguous()
+            self._write(entry, found.numpy())
+        if len(self._open) >= MOST_OPEN:
+            self._open.clear()
+        self._open[key] = found
+        return found
+
+    def _digest(self, path: Path) -> str:
+        state = path.stat()
+        stamp = (state.st_size, state.st_mtime_ns)
+        known = self._digests.get(path)
+        if known is None or known[0] != stamp:
+            known = (stamp, hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest())
+            self._digests[path] = known
+        return known[1]
+
+    def _write(self, entry: Path, array: NDArray[np.generic]) -> None:
+        """Add an entry if it fits, counting it before it exists, so that a crash can only make the count too large."""
+        contents = _header(array)
+        size = len(contents) + array.nbytes + 8
+        if size > self.limit:
+            return
+        try:
+            with _locked(self.folder) as total:
+                used = _read_total(total)
+                if used is None or used + size > self.limit:
+                    used = self._evict(size)
+                _write_total(total, used + size)
+                entry.parent.mkdir(exist_ok=True)
+                draft = self.folder / "draft"
+                with draft.open("wb") as file:
+                    file.write(contents)
+                    file.write(array.data)
+                    file.write(_checksum(array))
+                draft.replace(entry)
+        except OSError:
+            return
+
+    def _evict(self, size: int) -> int:
+        """Remove the entries used longest ago until `size` more bytes fit; return what the rest holds."""
+        (self.folder / "draft").unlink(missing_ok=True)
+        entries = sorted((state.st_mtime_ns, state.st_size, path) for path, state in self._entries())
+        used = sum(length for _, length, _ in entries)
+        if used + size <= self.limit:
+            return used
+        for _, length, path in entries:
+            if used + size <= self.limit and used <= KEPT * self.limit:
+                break
+            path.unlink(missing_ok=True)
+            used -= length
+        return used
+
+    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("??/*.npy"):
+            yield path, path.stat()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[io.FileIO]:
+    """Hold the folder's lock; the locked file keeps the sum of the sizes of all entries."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with io.FileIO(os.open(folder / "total", os.O_RDWR | os.O_CREAT, 0o666), "r+") as total:
+        fcntl.flock(total, fcntl.LOCK_EX)
+        yield total
+
+
+def _read_total(total: io.FileIO) -> int | None:
+    text = total.read()
+    return int(text) if text.isdigit() else None
+
+
+def _write_total(total: io.FileIO, used: int) -> None:
+    total.seek(0)
+    total.truncate()
+    total.write(b"%d" % used)
+
+
+def _header(array: NDArray[np.generic]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return stream.getvalue()
+
+
+def _checksum(array: NDArray[np.generic]) -> bytes:
+    """Sum the bytes as 64-bit words: it finds pages that never reached the disk at the speed of memory."""
+    flat = array.reshape(-1).view(np.uint8)
+    whole = len(flat) // 8 * 8
+    words, rest = flat[:whole].view(np.uint64), flat[whole:]
+    return ((int(words.sum(dtype=np.uint64)) + 257 * int(rest.sum(dtype=np.uint64)) + 1) % 2**64).to_bytes(8, "little")
+
+
+def _mapped(entry: Path) -> Tensor | None:
+    """Map an entry and mark it as used, or return nothing if it is missing or damaged.
+
+    `torch.from_file` maps privately and keeps no file open, so thousands of entries stay within the limit on open files.
+    """
+    try:
+        with entry.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+        size = entry.stat().st_size
+        count = size - start - 8
+        if count < 0 or count != int(np.prod(shape)) * dtype.itemsize:
+            return None
+        data = torch.from_file(str(entry), shared=False, size=size, dtype=torch.uint8)
+        array = data[start : start + count].view(_DTYPES[dtype]).view(shape)
+        if _checksum(array.numpy()) != data[start + count :].numpy().tobytes():
+            return None
+        os.utime(entry)
+    except (OSError, ValueError, KeyError, RuntimeError):
+        return None
+    return array

@@ -1,0 +1,113 @@
+"""A Dataset is a sized, indexable source of Samples at their original resolution; a DataConfig says which to open."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+from pydantic import model_validator
+
+from pixelwise.config import Config
+from pixelwise.data.sample import Sample
+from pixelwise.errors import DataError, did_you_mean
+
+
+class Meta(Config):
+    """What the numbers of an answer mean; saved with the model."""
+
+    classes: tuple[str, ...] = ()
+    """Name of each class of a label map, box or category."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """RGB colour of each class, 0 to 255."""
+    points: tuple[str, ...] = ()
+    """Name of each keypoint."""
+    swap: tuple[int, ...] = ()
+    """Which keypoint takes each keypoint's name in a mirror; empty if none does."""
+    edges: tuple[tuple[int, int], ...] = ()
+    """Pairs of keypoints to draw a line between."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.palette and len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        if self.swap and sorted(self.swap) != list(range(len(self.points))):
+            raise ValueError(f"swap {self.swap} is not a permutation of the {len(self.points)} points")
+        if any(not 0 <= end < len(self.points) for edge in self.edges for end in edge):
+            raise ValueError(f"an edge names a point beyond the {len(self.points)} points")
+        return self
+
+
+class Source(NamedTuple):
+    """The file that holds the pixels of a field, and how they are taken from it: enough to cache what was decoded."""
+
+    path: Path
+    reading: str
+
+
+class Dataset(ABC):
+    """A sized, indexable source of Samples.
+
+    Attributes:
+        meta: What the numbers in the fields mean.
+        fields: Names of the fields on offer.
+    """
+
+    meta: Meta
+    fields: tuple[str, ...]
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What the user should know about the data, one sentence each; grows as samples are read."""
+        return []
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """Return the unique, stable name of sample `index`, e.g. its path below the root."""
+
+    @abstractmethod
+    def sample(self, index: int, fields: Sequence[str]) -> Sample:
+        """Return sample `index` at its ORIGINAL resolution with only `fields` read.
+
+        Raises:
+            DataError: A file of the sample is missing or damaged.
+        """
+
+    def source(self, index: int, field: str) -> Source | None:
+        """Return where the pixels of `field` come from if decoding them is worth caching."""
+        return None
+
+
+class DataConfig(Config):
+    """Which dataset to read; each file of `data.datasets` extends it with a `kind` and its settings."""
+
+    kind: str
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a damaged sample does: stop the run, or be skipped with a warning."""
+
+    @abstractmethod
+    def open(self, split: str) -> Dataset:
+        """Return the dataset of `split`: "train", "val" or, where there is one, "test".
+
+        Raises:
+            DataError: The data is missing or not laid out as expected, or there is no such split.
+        """
+
+
+def existing_folder(root: str) -> Path:
+    """Return `root` as a path.
+
+    Raises:
+        DataError: It is no folder; the hint names the nearest one beside it.
+    """
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        parent = path.parent
+        beside = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+        raise DataError(f"no such folder: {root}", did_you_mean(path.name, beside))
+    return path

@@ -1,0 +1,107 @@
+"""Keypoints in our own JSON: `<split>/keypoints.json`, or one `keypoints.json` whose items are parted.
+
+`{"names": ["nose", "left_eye", "right_eye"], "swap": [0, 2, 1], "edges": [[0, 1]], "items": [{"file": "a.jpg",
+"width": 640, "height": 480, "points": [[12.5, 40], null, [3, 4]], "presence": [3, 0, 2]}]}`, images in `images` beside it
+or right beside it. `points_rel` are fractions of width and height; `instances` is a list of `points`, one per object.
+`swap` is read from left and right in the names where it is not stated. `presence` is 0 unknown, 1 absent, 2 hidden, 3 visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field as Setting
+from pydantic import ValidationError
+
+from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
+from pixelwise.data.files import ValFraction, checked, part, read_json, split_folder
+from pixelwise.data.keypoints import (
+    IMM58,
+    KeypointFiles,
+    Record,
+    image_folder,
+    point_names,
+    record,
+    require_images,
+    swap_of,
+)
+from pixelwise.errors import DataError
+
+
+class Config(DataConfig):
+    """Keypoints in a JSON file."""
+
+    kind: Literal["keypoints_json"] = "keypoints_json"
+    root: Annotated[str, Setting(description="folder with keypoints.json, or with train/keypoints.json")]
+    group: Annotated[str, Setting(description="item key, e.g. person, whose items stay on one side of a split")] = ""
+    val_groups: Annotated[tuple[int | str, ...], Setting(description="groups held out as val, e.g. [29, 30]")] = ()
+    layout: Annotated[
+        Literal["imm58"] | None, Setting(description="well-known names and mirror pairs, if the file has none")
+    ] = None
+    val_fraction: ValFraction = 0.1
+
+    def open(self, split: str) -> Dataset:
+        """Return the labelled images of `split`.
+
+        Raises:
+            DataError: The file is missing or malformed, or names images that are not there.
+        """
+        root = existing_folder(self.root)
+        folder, parted = split_folder(root, split)
+        path = folder / "keypoints.json"
+        data = read_json(path)
+        records = [_record(item, image_folder(folder), self.group, path) for item in _items(data, path)]
+        meta = self._meta(data, records, path)
+        if parted:
+            groups = [item.group for item in records]
+            records = [records[i] for i in part(groups, split, self.val_fraction, self.val_groups, str(path))]
+        if self.on_error == "stop":
+            require_images((item.path for item in records), path)
+        return checked(KeypointFiles(root, records, meta), self.on_error)
+
+    def _meta(self, data: dict[str, Any], records: Sequence[Record], path: Path) -> Meta:
+        counts = sorted({item.points.shape[1] for item in records})
+        if len(counts) != 1:
+            raise DataError(f"{path}: items have {counts} points, expected one number", "use null for a missing point")
+        known = IMM58 if self.layout == "imm58" else None
+        names = point_names(known.names if known else data.get("names"), counts[0], path)
+        swap = data.get("swap") or (known.swap if known else swap_of(names))
+        try:
+            return Meta(points=names, swap=swap, edges=data.get("edges", ()))
+        except ValidationError as error:
+            raise DataError(f"{path}: {error.errors()[0]['msg']}") from None
+
+
+def _items(data: Any, path: Path) -> list[Any]:
+    items = data.get("items") if isinstance(data, dict) else None
+    if not isinstance(items, list) or not items:
+        raise DataError(
+            f'{path}: no list "items"', 'expected {"names": [...], "items": [{"file": ..., "points": [...]}]}'
+        )
+    return items
+
+
+def _record(item: Any, images: Path, group: str, where: Path) -> Record:
+    try:
+        size = (int(item["height"]), int(item["width"])) if "height" in item else None
+        relative = "points_rel" in item
+        instances = item.get("instances") or [item["points_rel" if relative else "points"]]
+        stated = item.get("presence")
+        rows = [_rows(points, stated) for points in instances]
+        name = str(item[group]) if group else ""
+        return record(images / item["file"], rows, name, size, relative)
+    except KeyError as error:
+        keys = ", ".join(item) if isinstance(item, dict) else ""
+        raise DataError(f"{where}: an item has no key {error}", f"it has {keys}") from None
+    except (TypeError, ValueError, AttributeError):
+        raise DataError(f"{where}: malformed item {str(item)[:80]}", "points are [x, y] or null") from None
+
+
+def _rows(points: Sequence[Any], presence: Sequence[float] | None) -> list[list[float]]:
+    places = [[float(point[0]), float(point[1])] if point else [nan, nan] for point in points]
+    if presence is None:
+        return places
+    return [[*place, float(state)] for place, state in zip(places, presence, strict=True)]

@@ -1,0 +1,165 @@
+"""What every reader of folders shares: which images are there, which pair up, which are held out, and which are sound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field as Setting
+
+from pixelwise.data.dataset import Dataset, Source
+from pixelwise.data.images import SUFFIXES
+from pixelwise.data.sample import Sample
+from pixelwise.errors import DataError, did_you_mean
+
+ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Return the images below `folder`, sorted, by their path in it without suffix.
+
+    Raises:
+        DataError: There is none, or two differ only by suffix.
+    """
+    found: dict[str, Path] = {}
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES):
+            other = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+            if other is not path:
+                raise DataError(f"{path} and {other.name} have the same name", "remove or rename one of them")
+    if not found:
+        raise DataError(f"no images in {folder}", f"expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return dict(sorted(found.items()))
+
+
+def require_pairs(where: Path, a: dict[str, Path], b: dict[str, Path], names: tuple[str, str]) -> None:
+    """Check that both sides hold the same names.
+
+    Raises:
+        DataError: One side lacks a name; the hint lists up to three.
+    """
+    for have, lack, name in ((a, b, names[1]), (b, a, names[0])):
+        missing = [path.name for key, path in have.items() if key not in lack]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            counts = f"{len(a)} images in {names[0]}, {len(b)} in {names[1]}"
+            raise DataError(f"{where}: {counts}", f"missing in {name}: {', '.join(missing[:3])}{more}")
+
+
+def split_folder(root: Path, split: str) -> tuple[Path, bool]:
+    """Return the folder to read for `split`, and whether train and val still have to be parted inside it.
+
+    Raises:
+        DataError: There is no such split.
+    """
+    if (root / split).is_dir() and (split != "train" or (root / "val").is_dir()):
+        return root / split, False
+    if split not in ("train", "val"):
+        raise no_split(root, split)
+    return (root / "train" if (root / "train").is_dir() else root), True
+
+
+def no_split(root: Path, split: str) -> DataError:
+    """Return the error for a split that is not there."""
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    return DataError(f"{root}: no split {split!r}", did_you_mean(split, folders) or "there are train and val")
+
+
+def part(
+    groups: Sequence[str], split: str, fraction: float, val_groups: Sequence[str | int] = (), where: str = "data"
+) -> list[int]:
+    """Part items into train and val, whole groups at a time, by the names alone.
+
+    Args:
+        groups: Group of each item; its own key where items stand alone.
+        split: "train" or "val".
+        fraction: Share of the groups held out, those of the smallest digests; adding items moves few others.
+        val_groups: The groups to hold out, in place of a fraction.
+        where: What to call the data in a message.
+
+    Returns:
+        The indices of the items of `split`, ascending.
+
+    Raises:
+        DataError: A side is empty, a group does not exist, or there is no such split.
+    """
+    if split not in ("train", "val"):
+        raise DataError(f"{where}: no split {split!r}", "there are train and val")
+    known = sorted(set(groups), key=lambda name: hashlib.blake2b(name.encode()).digest())
+    held = {str(name) for name in val_groups} or set(known[: max(1, round(fraction * len(known)))])
+    if held - set(known):
+        raise DataError(f"{where}: no group {sorted(held - set(known))[0]!r}", f"for example {known[0]!r}")
+    if len(held) == len(known):
+        raise DataError(f"{where}: holding out {len(held)} of {len(known)} leaves nothing to train on")
+    return [i for i, group in enumerate(groups) if (group in held) == (split == "val")]
+
+
+def read_json(path: Path) -> Any:
+    """Return the contents of a JSON file.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"no such file: {path}", did_you_mean(path.name, (p.name for p in path.parent.glob("*")))
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+
+
+class Subset(Dataset):
+    """Some of the samples of another dataset, in the given order."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
+        self.meta, self.fields, self.notes = dataset.meta, dataset.fields, dataset.notes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def key(self, index: int) -> str:
+        """Return the key in the other dataset."""
+        return self.dataset.key(self.indices[index])
+
+    def sample(self, index: int, fields: Sequence[str]) -> Sample:
+        """Return the other dataset's sample."""
+        return self.dataset.sample(self.indices[index], fields)
+
+    def source(self, index: int, field: str) -> Source | None:
+        """Return the other dataset's source."""
+        return self.dataset.source(self.indices[index], field)
+
+
+def checked(dataset: Dataset, on_error: Literal["stop", "skip"]) -> Dataset:
+    """Return `dataset`, or with "skip" the samples that can be read, each other one reported in `notes`.
+
+    Skipping reads every file once, so that the number and order of samples never depends on when an error is met.
+
+    Raises:
+        DataError: Nothing can be read.
+    """
+    if on_error == "stop":
+        return dataset
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        errors = list(pool.map(lambda index: _error(dataset, index), range(len(dataset))))
+    dataset.notes.extend(f"skipped {error}" for error in errors if error)
+    sound = [index for index, error in enumerate(errors) if error is None]
+    if not sound:
+        raise DataError(f"none of {len(dataset)} samples can be read; the first: {errors[0]}")
+    return Subset(dataset, sound) if len(sound) < len(dataset) else dataset
+
+
+def _error(dataset: Dataset, index: int) -> DataError | None:
+    try:
+        dataset.sample(index, dataset.fields)
+    except DataError as error:
+        return error
+    return None

@@ -1,0 +1,283 @@
+"""Any image file becomes uint8 RGB pixels or class indices, and a damaged or hostile one a clear error.
+
+Only the formats below are ever tried, so no file can start an external interpreter (PostScript), and the size in the header is
+checked before any pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pixelwise.errors import DataError, did_you_mean
+
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+PIXEL_LIMIT = 2**28
+"""Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
+IGNORE = 255
+"""The value of an unlabelled pixel in every label map inside pixelwise."""
+SKIP_HINT = "skip bad files with data.on_error=skip"
+
+_ORIENTATION = 0x0112
+_UPRIGHT = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error, Warning)
+_limit_lock = threading.Lock()
+
+
+def decode_image(source: Path | bytes, notes: list[str] | None = None, *, pixel_limit: int = PIXEL_LIMIT) -> Tensor:
+    """Decode an image file upright, as RGB, whatever its mode.
+
+    Transparency is laid on white; 16-bit grey values v become round(v / 257); the first frame of an animation is taken.
+
+    Args:
+        source: The file, or its contents.
+        notes: Receives one sentence for each kind of conversion, once.
+        pixel_limit: Largest accepted width x height.
+
+    Returns:
+        uint8 (3, H, W) in [0, 255]; a view of (H, W, 3) memory.
+
+    Raises:
+        DataError: The file is missing, damaged, too large or no image.
+    """
+    with _opened(source, pixel_limit) as image:
+        pixels = np.array(_rgb(image, name_of(source), notes))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def pillow_pixels(image: Image.Image) -> Tensor:
+    """Return a Pillow image, upright, as uint8 RGB (3, H, W), by the rules of `decode_image`.
+
+    Raises:
+        DataError: Its pixels are damaged or have no known range.
+    """
+    _load(image, "image", 0)
+    return torch.from_numpy(np.array(_rgb(_upright(image), "image", None))).permute(2, 0, 1)
+
+
+def image_size(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
+    """Return the upright (height, width) from the file's header alone.
+
+    Raises:
+        DataError: As `decode_image`.
+    """
+    with _opened(source, pixel_limit, load=False) as image:
+        turned = _orientation(image) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def is_indexed(source: Path | bytes) -> bool:
+    """Return whether the file stores palette indices (a label painting) and not colours.
+
+    Raises:
+        DataError: As `decode_image`.
+    """
+    with _opened(source, PIXEL_LIMIT, load=False) as image:
+        return image.mode == "P" and image.format == "PNG"
+
+
+def decode_labels(
+    source: Path | bytes,
+    classes: int,
+    ignore: int = IGNORE,
+    palette: Sequence[tuple[int, int, int]] = (),
+    *,
+    pixel_limit: int = PIXEL_LIMIT,
+) -> Tensor:
+    """Decode a label file: class indices as stored (palette, 8 or 16 bit grey), or colours looked up in `palette`.
+
+    Args:
+        source: The file, or its contents.
+        classes: Number of classes; indices are 0 .. classes - 1.
+        ignore: The value that means unlabelled in the file; it becomes 255.
+        palette: Colour of each index, for files painted in RGB.
+        pixel_limit: Largest accepted width x height.
+
+    Returns:
+        uint8 (H, W), 255 = unlabelled.
+
+    Raises:
+        DataError: The file is unreadable or lossy, an index is out of range, or a colour is not in the palette.
+    """
+    name = name_of(source)
+    with _opened(source, pixel_limit) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{name}: labels in a JPEG are altered by its compression", "save labels as PNG")
+        stored = _indices(image, name, palette)
+    wrong = (stored < 0) | ((stored >= classes) & (stored != ignore))
+    if wrong.any():
+        y, x = np.argwhere(wrong)[0]
+        what = f"class {stored[y, x]} at (x={x}, y={y})"
+        raise DataError(
+            f"{name}: {what}, but classes={classes} allows 0..{classes - 1} and ignore={ignore}", _masks(stored)
+        )
+    return torch.from_numpy(np.where(stored == ignore, IGNORE, stored).astype(np.uint8))
+
+
+def name_of(source: Path | bytes) -> str:
+    """Return what to call `source` in a message."""
+    return "image" if isinstance(source, bytes) else str(source)
+
+
+def _masks(stored: NDArray[np.int32]) -> str:
+    return (
+        "a black and white mask needs a 1-bit PNG, or the values 0 and 1" if set(np.unique(stored)) == {0, 255} else ""
+    )
+
+
+@contextmanager
+def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterator[Image.Image]:
+    name = name_of(source)
+    try:
+        stream = io.BytesIO(source if isinstance(source, bytes) else source.read_bytes()) if load else None
+        with _open(stream or (io.BytesIO(source) if isinstance(source, bytes) else source), name) as image:
+            if image.width * image.height > pixel_limit:
+                what = f"{image.width}x{image.height} pixels are more than the limit of {pixel_limit}"
+                raise DataError(f"{name}: {what}", "shrink the image, or raise pixel_limit if the file can be trusted")
+            if load:
+                _load(image, name, stream.getbuffer().nbytes if stream else 0)
+                image = _upright(image)
+            yield image
+    except FileNotFoundError:
+        near = did_you_mean(Path(name).name, (p.name for p in Path(name).parent.glob("*")))
+        raise DataError(f"no such file: {name}", near) from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+
+
+def _open(stream: Path | io.BytesIO, name: str) -> Image.Image:
+    """Open with Pillow's own limit lifted, because ours is checked instead."""
+    with _limit_lock:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream, formats=FORMATS)
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            raise
+        except _DECODING_ERRORS as error:
+            if "runcated" in str(error):
+                raise DataError(f"{name}: image file is truncated", SKIP_HINT) from None
+            raise DataError(f"{name}: not a readable {', '.join(FORMATS)} image", SKIP_HINT) from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
+
+
+def _load(image: Image.Image, name: str, size: int) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise DataError(f"{name}: {image.width}x{image.height} pixels do not fit into memory", SKIP_HINT) from None
+    except _DECODING_ERRORS as error:
+        if "truncated" in str(error):
+            raise DataError(f"{name}: image file is truncated ({_share(image, size)})", SKIP_HINT) from None
+        raise DataError(f"{name}: damaged image file ({error})", SKIP_HINT) from None
+
+
+def _share(image: Image.Image, size: int) -> str:
+    """Say how much of the file is there, judging its full size by the rows that could be decoded."""
+    box = image.im.getbbox()
+    rows = box[3] - box[1] if box else 0
+    return (
+        f"{size / 1000:.0f} of about {size * image.height / rows / 1000:.0f} kB"
+        if 0 < rows < image.height
+        else f"{size / 1000:.0f} kB"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format not in ("JPEG", "MPO", "PNG", "TIFF", "WEBP"):
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except _DECODING_ERRORS:
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn the pixels as the EXIF orientation asks, keeping what transposing would forget."""
+    operation = _UPRIGHT.get(_orientation(image))
+    if operation is None:
+        return image
+    turned = image.transpose(operation)
+    turned.format = image.format
+    return turned
+
+
+def _rgb(image: Image.Image, name: str, notes: list[str] | None) -> Image.Image:
+    if image.has_transparency_data:
+        _note(notes, "transparent images are laid on white")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        _note(notes, "16-bit images are scaled to 8 bits")
+        return Image.fromarray(_eight_bits(np.asarray(image), name)).convert("RGB")
+    if image.mode == "F":
+        raise DataError(f"{name}: floating point pixels have no known range", "save it with 8 or 16 bits")
+    _note(notes, f"{_MODE_NAMES.get(image.mode, image.mode)} images are turned into RGB")
+    return image.convert("RGB")
+
+
+_MODE_NAMES = {"1": "black and white", "L": "grey", "P": "palette"}
+
+
+def _eight_bits(values: NDArray[np.integer], name: str) -> NDArray[np.uint8]:
+    """Map [0, 65535] to [0, 255] so that both ends are kept: 65535 = 255 * 257."""
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"{name}: pixel values reach {values.max()}, more than 16 bits", "save it with 8 or 16 bits")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _note(notes: list[str] | None, text: str) -> None:
+    if notes is not None and text not in notes:
+        notes.append(text)
+
+
+def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
+    if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+        return np.asarray(image).astype(np.int32)
+    if image.mode not in ("RGB", "RGBA"):
+        raise DataError(f"{name}: labels in mode {image.mode}", "save class indices as a palette or grey PNG")
+    if not palette:
+        raise DataError(f"{name}: labels painted in colours, but no palette is known", 'add "palette" to meta.json')
+    return _looked_up(np.asarray(image)[:, :, :3], name, palette)
+
+
+def _looked_up(pixels: NDArray[np.uint8], name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
+    weights = np.array([65536, 256, 1], np.int32)
+    codes, known = pixels @ weights, np.array(palette, np.int32) @ weights
+    order = np.argsort(known, kind="stable")
+    found = order[np.minimum(np.searchsorted(known[order], codes), len(known) - 1)]
+    unknown = known[found] != codes
+    if unknown.any():
+        y, x = np.argwhere(unknown)[0]
+        colour = tuple(int(v) for v in pixels[y, x])
+        raise DataError(f"{name}: colour {colour} at (x={x}, y={y}) is not in the palette", "add it to meta.json")
+    return found.astype(np.int32)

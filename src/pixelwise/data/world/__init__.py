@@ -1,0 +1,1 @@
+"""The embedded world: pictures with exact answers, drawn from a seed alone, so nothing has to be downloaded."""

@@ -1,0 +1,47 @@
+"""Every mistake a user can make ends as one of these: what is wrong and where, and a hint how to mend it.
+
+PixelwiseError
+├── UsageError     the command or a setting is wrong (exit code 2)
+├── DataError      an image, label or folder is wrong
+├── ModelError     a model folder is damaged, foreign or newer than this version
+└── TrainingError  a run cannot go on
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PixelwiseError(Exception):
+    """One clear sentence for the user, with an optional one-line hint; never a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(PixelwiseError):
+    """The command line, a recipe or a setting is wrong."""
+
+    exit_code = 2
+
+
+class DataError(PixelwiseError):
+    """A file or folder of data is missing, damaged or inconsistent."""
+
+
+class ModelError(PixelwiseError):
+    """A model folder is missing, damaged, or does not fit this version."""
+
+
+class TrainingError(PixelwiseError):
+    """A run cannot start or cannot go on."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return "did you mean 'x'?" for the nearest of `choices`, or an empty string."""
+    nearest = difflib.get_close_matches(name, list(choices), 1, 0.6)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,107 @@
+"""Measures a model beside the trivial baselines, on the same samples, in each image's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.sample import Sample
+from pixelwise.model import Model
+from pixelwise.prediction import Prediction
+from pixelwise.task import Task
+
+BATCH = 8
+Predict = Callable[[Sequence[Sample]], list[Prediction]]
+
+
+def evenly(count: int, limit: int | None) -> list[int]:
+    """Return at most `limit` indices spread evenly over `range(count)`."""
+    kept = count if limit is None else min(count, limit)
+    return [i * count // kept for i in range(kept)]
+
+
+def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
+    """Return the metrics of each predictor over the data set, every sample read once.
+
+    Args:
+        task: Whose metrics.
+        dataset: Samples with their truth, at their original size.
+        predictors: By name; each turns samples into predictions.
+        limit: Measure on so many samples, evenly spaced; None means all.
+    """
+    metrics = {name: task.metrics() for name in predictors}
+    indices = evenly(len(dataset), limit)
+    for start in range(0, len(indices), BATCH):
+        samples = [dataset.sample(i, task.fields) for i in indices[start : start + BATCH]]
+        for name, predict in predictors.items():
+            for prediction, sample in zip(predict(samples), samples, strict=True):
+                metrics[name].update(prediction, sample)
+    return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def evaluate(model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
+    """Measure the model and its task's baselines.
+
+    Returns:
+        `metrics` (ours), `baselines` (by name), and `protocol`, which says what the numbers mean.
+    """
+    task = model.task
+    predictors: dict[str, Predict] = {"ours": model.predict}
+    for name, predictor in task.baselines(train).items():
+        predictors[name] = lambda samples, one=predictor: [one(sample) for sample in samples]  # type: ignore[misc]
+    measured = measure(task, dataset, predictors, limit)
+    return {
+        "recipe": model.description.recipe,
+        "metrics": measured.pop("ours"),
+        "baselines": measured,
+        "primary": task.primary,
+        "minimised": task.minimised,
+        "protocol": {
+            "split": split,
+            "samples": len(evenly(len(dataset), limit)),
+            "of": len(dataset),
+            "pixels": "each image's own",
+            "baselines_fitted_on": min(len(train), 1024),
+        },
+    }
+
+
+def beats_baselines(result: dict[str, Any]) -> bool:
+    """Return whether our primary metric is better than that of every baseline."""
+    name, sign = result["primary"], -1 if result["minimised"] else 1
+    ours = result["metrics"].get(name)
+    theirs = [metrics[name] for metrics in result["baselines"].values() if name in metrics]
+    return ours is not None and all(sign * ours > sign * value for value in theirs)
+
+
+def table(result: dict[str, Any]) -> list[list[str]]:
+    """Return the result as rows of text: a header, ours, then each baseline, with the primary metric first."""
+    names = sorted(result["metrics"], key=lambda name: name != result["primary"])
+    names = [name for name in names if "/" not in name]
+    rows = {"ours": result["metrics"], **result["baselines"]}
+
+    def cell(metrics: dict[str, float], name: str) -> str:
+        return f"{metrics[name]:.4g}" if name in metrics else "-"
+
+    return [["", *names], *[[title, *[cell(metrics, name) for name in names]] for title, metrics in rows.items()]]
+
+
+def text_table(result: dict[str, Any]) -> str:
+    """Return the table aligned for a terminal, with the protocol under it."""
+    rows = table(result)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))) for r in rows
+    ]
+    return "\n".join([*lines, protocol_line(result)])
+
+
+def protocol_line(result: dict[str, Any]) -> str:
+    """Return the protocol in one line."""
+    p = result["protocol"]
+    better = "lower" if result["minimised"] else "higher"
+    return (
+        f"{p['samples']} of {p['of']} samples of {p['split']}, in {p['pixels']} pixels; "
+        f"{result['primary']} decides, {better} is better; baselines fitted on {p['baselines_fitted_on']} training samples"
+    )

@@ -1,0 +1,1 @@
+"""Coordinates and homographies: one convention for every pixel and point."""

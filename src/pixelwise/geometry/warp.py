@@ -1,0 +1,221 @@
+"""Pixels move by ONE inverse warp: every destination pixel looks up where it came from, so nothing is blurred twice.
+
+Whole-pixel motions and mirrors copy pixels exactly; a resize onto whole pixels is an antialiased bilinear resample;
+everything else is sampled bilinearly, as the mean of several samples per destination pixel where the picture shrinks.
+Labels, depth and normals take the nearest source pixel, since a mean of two classes or surfaces is neither.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelwise.geometry.homography import Matrix, Size, jacobian, scaling, translation
+
+MOST_SAMPLES = 16
+"""Bound on the samples per destination pixel and axis, reached only near a perspective's horizon."""
+
+
+class Placement(NamedTuple):
+    """A homography that only resizes to whole pixels, mirrors, and moves by whole pixels."""
+
+    size: Size
+    mirrored: tuple[bool, bool]
+    top: int
+    left: int
+
+
+def warp_image(
+    image: Tensor, matrix: Matrix, size: Size, *, fill: float | Literal["edge"] = 0.0, antialias: bool = True
+) -> Tensor:
+    """Warp a picture.
+
+    Args:
+        image: (C, H, W), uint8 or floating.
+        matrix: 3x3, source -> destination.
+        size: (height, width) of the destination.
+        fill: What lies outside the source, in the image's own units; "edge" repeats the border pixels.
+        antialias: Average over each destination pixel where the picture shrinks; else one bilinear sample.
+
+    Returns:
+        (C, height, width), dtype of `image`; uint8 is rounded to the nearest level.
+    """
+    placed = _placement(matrix, (image.shape[-2], image.shape[-1]))
+    if placed is None or math.prod(placed.size) > 4 * (math.prod(size) + image[0].numel()):  # a great zoom is cropped first
+        return _as(_sample(image, matrix, size, fill, antialias), image.dtype)
+    if placed.size != image.shape[-2:]:
+        image = _as(_resample(image, placed.size, antialias), image.dtype)
+    return _place(image, placed, size, fill)
+
+
+def warp_maps(maps: Tensor, matrix: Matrix, size: Size) -> Tensor:
+    """Warp network outputs (C, H, W), floating, onto `size`, e.g. back to the original; border values go on outside."""
+    return warp_image(maps, matrix, size, fill="edge")
+
+
+def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = 255) -> Tensor:
+    """Warp a label map (H, W) onto `size` by its nearest pixels; `ignore` outside the source."""
+    return _nearest(labels, matrix, size, ignore)
+
+
+def warp_depth(depth: Tensor, matrix: Matrix, size: Size) -> Tensor:
+    """Warp depth (H, W) in metres onto `size` by its nearest pixels; NaN outside the source."""
+    return _nearest(depth, matrix, size, math.nan)
+
+
+def warp_normals(normals: Tensor, matrix: Matrix, size: Size) -> Tensor:
+    """Warp normals by their nearest pixels and turn them as the picture turns.
+
+    Args:
+        normals: (3, H, W) of length 1: x right, y down, z forward; NaN is unknown.
+        matrix: 3x3, source -> destination. The orthogonal part of its derivative at the destination's centre (polar
+            decomposition) turns or mirrors x and y; a zoom or stretch changes the camera, not the surface.
+        size: (height, width) of the destination.
+
+    Returns:
+        (3, height, width) of length 1; NaN outside the source and where unknown.
+    """
+    moved = _nearest(normals, matrix, size, math.nan)
+    backward = jacobian(np.linalg.inv(matrix), (size[1] / 2, size[0] / 2))
+    left, _, right = np.linalg.svd(backward)
+    turn = torch.from_numpy((left @ right).T).to(moved)
+    turned = torch.cat([torch.einsum("ij,jhw->ihw", turn, moved[:2]), moved[2:]])
+    return F.normalize(turned, dim=0)
+
+
+def resize_bicubic(image: Tensor, size: Size) -> Tensor:
+    """Resize a uint8 picture (C, H, W) to `size` as Pillow's antialiased bicubic does, bit for bit."""
+    height, width = size
+    channels = [PIL.Image.fromarray(channel.numpy()) for channel in image]
+    resized = [np.asarray(c.resize((width, height), PIL.Image.Resampling.BICUBIC)) for c in channels]
+    return torch.from_numpy(np.stack(resized))
+
+
+def _floating(image: Tensor) -> Tensor:
+    return image.to(torch.promote_types(image.dtype, torch.float32)) if image.is_floating_point() else image.float()
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if dtype.is_floating_point else values.round_().clamp_(0, 255).to(dtype)
+
+
+def _placement(matrix: Matrix, source: Size) -> Placement | None:
+    """Recognise a homography that copies whole pixels after at most a resize to whole pixels."""
+    (a, b, x), (c, d, y), (e, f, g) = matrix.tolist()
+    if b or c or e or f or g != 1:
+        return None
+    width, height = a * source[1], d * source[0]
+    ends = [round(v) for v in (x, y, x + width, y + height)]
+    if max(abs(v - end) for v, end in zip((x, y, x + width, y + height), ends, strict=True)) > 1e-6:
+        return None
+    (left, right), (top, bottom) = sorted((ends[0], ends[2])), sorted((ends[1], ends[3]))
+    size = (bottom - top, right - left)
+    return Placement(size, (d < 0, a < 0), top, left) if min(size) > 0 else None
+
+
+def _place(maps: Tensor, placed: Placement, size: Size, fill: float | Literal["edge"]) -> Tensor:
+    """Copy `maps` (..., h, w), mirrored as asked, to where they belong in a picture of `size`."""
+    mirrored = [axis for axis, mirror in zip((-2, -1), placed.mirrored, strict=True) if mirror]
+    starts = (placed.top, placed.left)
+    if fill == "edge":
+        maps = maps.flip(mirrored)
+        rows, columns = (
+            (torch.arange(there, device=maps.device) - start).clamp(0, here - 1)
+            for here, there, start in zip(placed.size, size, starts, strict=True)
+        )
+        return maps[..., rows[:, None], columns]
+    margins = []
+    for here, there, start, mirror in zip(placed.size, size, starts, placed.mirrored, strict=True):
+        before, after = start, there - start - here
+        if min(before, after) <= -here:
+            return maps.new_full((*maps.shape[:-2], *size), fill)
+        margins.append((after, before) if mirror else (before, after))
+    (top, bottom), (left, right) = margins
+    if max(top, bottom, left, right) > 0:
+        maps = F.pad(maps, (left, right, top, bottom), value=fill)
+    else:
+        maps = maps[..., -top : placed.size[0] + bottom, -left : placed.size[1] + right]
+    return maps.flip(mirrored) if mirrored else maps
+
+
+def _resample(image: Tensor, size: Size, antialias: bool) -> Tensor:
+    """Resize (C, H, W) bilinearly, with a triangle filter as wide as the shrink."""
+    return F.interpolate(_floating(image)[None], size, mode="bilinear", antialias=antialias)[0]
+
+
+def _sample(image: Tensor, matrix: Matrix, size: Size, fill: float | Literal["edge"], antialias: bool) -> Tensor:
+    """Sample (C, H, W) bilinearly, as the mean of as many samples per destination pixel as it covers source pixels."""
+    image, matrix = _crop(image, matrix, size)
+    outside, padding = (0.0, "border") if fill == "edge" else (fill, "zeros")
+    values, rows, columns = _floating(image) - outside, 1, 1
+    if antialias:
+        values, matrix = _shrink(values, matrix, size, "replicate" if fill == "edge" else "constant")
+        steps = [np.hypot(*derivative) for derivative in _derivatives(matrix, size)]
+        columns, rows = (min(MOST_SAMPLES, math.ceil(step - 1e-6)) for step in np.max(steps, 0))
+    x, y = _origins(scaling(columns, rows) @ matrix, (size[0] * rows, size[1] * columns), values.device)
+    height, width = values.shape[-2:]
+    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1).to(values.dtype)
+    sampled = F.grid_sample(values[None], grid[None], padding_mode=padding, align_corners=False)
+    return F.avg_pool2d(sampled, (rows, columns))[0] + outside
+
+
+def _crop(image: Tensor, matrix: Matrix, size: Size) -> tuple[Tensor, Matrix]:
+    """Keep the part of `image` that the destination sees, with a margin of 2 pixels for the interpolation."""
+    height, width = size
+    x, y, w = np.linalg.inv(matrix) @ [[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]]
+    if w.min() <= 0:
+        return image, matrix
+    spans = []
+    for v, n in ((x / w, image.shape[-1]), (y / w, image.shape[-2])):
+        first = min(max(math.floor(v.min()) - 2, 0), n - 1)
+        spans.append((first, max(min(math.ceil(v.max()) + 2, n), first + 1)))
+    (left, right), (top, bottom) = spans
+    return image[:, top:bottom, left:right], matrix @ translation(left, top)
+
+
+def _shrink(values: Tensor, matrix: Matrix, size: Size, mode: str) -> tuple[Tensor, Matrix]:
+    """Average blocks of source pixels at least twice smaller than any destination pixel, so that few samples do."""
+    smallest = min(np.linalg.svd(derivative, compute_uv=False)[-1] for derivative in _derivatives(matrix, size))
+    block = int(smallest / 2 + 1e-6)
+    if block < 2:
+        return values, matrix
+    height, width = values.shape[-2:]
+    padded = F.pad(values, (0, -width % block, 0, -height % block), mode=mode)
+    return F.avg_pool2d(padded, block), matrix @ scaling(block, block)
+
+
+def _derivatives(matrix: Matrix, size: Size) -> list[Matrix]:
+    """Return the 2x2 derivatives of the way back (source per destination pixel) at the corners and the centre."""
+    back, (height, width) = np.linalg.inv(matrix), size
+    probes = ((0, 0), (width, 0), (0, height), (width, height), (width / 2, height / 2))
+    return [jacobian(back, probe) for probe in probes]
+
+
+def _nearest(maps: Tensor, matrix: Matrix, size: Size, fill: float) -> Tensor:
+    """Take the source pixel (..., H, W) that each destination pixel's centre falls into."""
+    placed = _placement(matrix, (maps.shape[-2], maps.shape[-1]))
+    if placed and placed.size == maps.shape[-2:]:
+        return _place(maps, placed, size, fill)
+    x, y = (v.floor() for v in _origins(matrix, size, maps.device))
+    height, width = maps.shape[-2:]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = maps[..., y.clamp(0, height - 1).long(), x.clamp(0, width - 1).long()]
+    return torch.where(inside, found, torch.tensor(fill, dtype=maps.dtype, device=maps.device))
+
+
+def _origins(matrix: Matrix, size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the source x and y, (height, width) float64 each, of every destination pixel's centre."""
+    back = np.linalg.inv(matrix).tolist()
+    x = torch.arange(size[1], dtype=torch.float64, device=device) + 0.5
+    y = (torch.arange(size[0], dtype=torch.float64, device=device) + 0.5)[:, None]
+    top, middle, bottom = (a * x + (b * y + c) for a, b, c in back)
+    if back[2] == [0, 0, 1]:
+        return top, middle
+    bottom = bottom.clamp(min=1e-12)  # behind the horizon: sent far outside the source
+    return top / bottom, middle / bottom

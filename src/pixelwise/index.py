@@ -1,0 +1,163 @@
+"""What the command line must know at once (recipes, settings, their limits), so that it answers without importing torch.
+
+The index is written on first use and whenever a file of the package changes; reading it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pixelwise.errors import UsageError, did_you_mean
+from pixelwise.overrides import parse_value, split_override
+
+PACKAGE = Path(__file__).parent
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "string": str,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+
+
+def index() -> dict[str, Any]:
+    """Return `{recipe: {summary, doc, task, settings: [{key, default, description, schemas}]}}` for every recipe."""
+    stamp = _stamp()
+    path = cache_folder() / f"index-{stamp}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    except (OSError, ValueError):
+        built = build()
+    _write(path, built)
+    return built
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: PIXELWISE_CACHE, or pixelwise under the user's cache folder."""
+    chosen = os.environ.get("PIXELWISE_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelwise"
+
+
+def build() -> dict[str, Any]:
+    """Import every task and describe every recipe."""
+    import inspect
+
+    from pixelwise.config import settings
+    from pixelwise.recipe import recipes
+
+    entries = {}
+    for name, function in recipes().items():
+        made, doc = function(), inspect.getdoc(function) or ""
+        entries[name] = {
+            "summary": doc.split("\n")[0],
+            "doc": doc,
+            "task": made.task.kind,
+            "settings": [s.model_dump(mode="json") for s in settings(made)],
+        }
+    return entries
+
+
+def _stamp() -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for folder in (PACKAGE, *(PACKAGE / name for name in ("tasks", "nn", "nn/networks", "data", "data/datasets"))):
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if entry.name.endswith(".py"):
+                found = entry.stat()
+                digest.update(f"{entry.path}:{found.st_size}:{found.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _write(path: Path, entries: dict[str, Any]) -> None:
+    """Write by renaming, and forget older indices; a folder that cannot be written costs only time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("index-*.json"):
+            old.unlink(missing_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(entries))
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def entry(name: str) -> dict[str, Any]:
+    """Return the index entry of recipe `name`.
+
+    Raises:
+        UsageError: There is no such recipe.
+    """
+    known = index()
+    if name not in known:
+        raise UsageError(f"no recipe {name!r}", did_you_mean(name, known) or "recipes: " + ", ".join(known))
+    found: dict[str, Any] = known[name]
+    return found
+
+
+def check(name: str, pairs: Sequence[str]) -> None:
+    """Check `key=value` overrides of recipe `name` as far as the index can: keys, types, choices, limits.
+
+    Settings of a `kind` that the overrides change are left to the full validation.
+
+    Raises:
+        UsageError: Something is wrong with a pair.
+    """
+    known = {s["key"]: s["schemas"] for s in entry(name)["settings"]}
+    split = [split_override(pair) for pair in pairs]
+    changed = tuple(key.removesuffix("kind") for key, _ in split if key.endswith(".kind"))
+    changed += tuple(key + "." for key, _ in split if f"{key}.kind" in known)
+    for key, text in split:
+        schemas = known.get(f"{key}.kind", known.get(key))
+        if schemas is None:
+            if key.startswith(changed) and changed:
+                continue
+            hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
+            raise UsageError(f"unknown setting {key!r}", hint)
+        problem = _problem(parse_value(text), schemas)
+        if problem:
+            raise UsageError(f"{key} = {text!r}: {problem}")
+
+
+def _by_last_word(key: str, known: Iterable[str]) -> str:
+    same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"did you mean {same[0]!r}?" if same else ""
+
+
+def _problem(value: Any, schemas: Sequence[dict[str, Any]]) -> str:
+    """Say why `value` fits none of the schemas; empty if one of them may accept it."""
+    problems = [_mismatch(value, schema) for schema in schemas]
+    return "" if not problems or "" in problems else problems[0]
+
+
+def _mismatch(value: Any, schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return _problem(value, schema["anyOf"])
+    choices = schema.get("enum") or ([schema["const"]] if "const" in schema else None)
+    if choices and value not in choices:
+        return "should be " + " or ".join(map(repr, choices)) + _closer(value, choices)
+    wanted = schema.get("type")
+    if wanted == "integer" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if wanted and (not isinstance(value, TYPES[wanted]) or (isinstance(value, bool) and wanted in ("integer", "number"))):
+        return f"should be {'an' if wanted[0] in 'aeio' else 'a'} {wanted}"
+    limits: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
+        ("minimum", "at least", lambda a, b: a >= b),
+        ("exclusiveMinimum", "greater than", lambda a, b: a > b),
+        ("maximum", "at most", lambda a, b: a <= b),
+        ("exclusiveMaximum", "less than", lambda a, b: a < b),
+    )
+    return next((f"should be {w} {schema[k]}" for k, w, holds in limits if k in schema and not holds(value, schema[k])), "")
+
+
+def _closer(value: Any, choices: Sequence[Any]) -> str:
+    near = did_you_mean(str(value), [str(c) for c in choices])
+    return f"; {near}" if near else ""

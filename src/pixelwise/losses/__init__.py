@@ -1,0 +1,1 @@
+"""Losses that divide by what was valid."""

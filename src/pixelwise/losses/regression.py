@@ -1,0 +1,58 @@
+"""Losses between numbers that average over what was valid only, so that unknown values have exactly zero gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean of `values` where `valid`, and 0 (with zero gradients) where nothing is.
+
+    Args:
+        values: Any shape; may be NaN where not valid.
+        valid: bool, broadcastable to `values`; None means everywhere.
+
+    Returns:
+        A scalar: the sum over the valid values divided by their number.
+    """
+    if valid is None:
+        return values.mean()
+    valid = valid.expand_as(values)
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+
+
+def l1_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean of |prediction - target|.
+
+    Args:
+        prediction: Any shape.
+        target: Same shape; may be NaN where not valid.
+        valid: bool, broadcastable to `prediction`; None means everywhere.
+    """
+    return masked_mean(_difference(prediction, target, valid).abs(), valid)
+
+
+def l2_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean of (prediction - target)^2, not halved; arguments as for `l1_loss`."""
+    return masked_mean(_difference(prediction, target, valid).square(), valid)
+
+
+def smooth_l1_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, beta: float = 1.0) -> Tensor:
+    """Return the mean of d^2 / (2 beta) where d = |prediction - target| < beta, else of d - beta / 2 (Girshick 2015).
+
+    Args:
+        prediction: Any shape.
+        target: Same shape; may be NaN where not valid.
+        valid: bool, broadcastable to `prediction`; None means everywhere.
+        beta: Where the parabola becomes a line, in the unit of the prediction; > 0.
+    """
+    distance = _difference(prediction, target, valid).abs()
+    smooth = torch.where(distance < beta, distance.square() / (2 * beta), distance - beta / 2)
+    return masked_mean(smooth, valid)
+
+
+def _difference(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    """Zero the invalid differences before any non-linearity: the gradient of a NaN that is masked later is NaN."""
+    difference = prediction - target
+    return difference if valid is None else torch.where(valid, difference, 0)

@@ -1,0 +1,1 @@
+"""Measures whose names state their convention."""

@@ -1,0 +1,13 @@
+"""A metric of nothing is no number: averages that leave out what could not be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def averages(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the mean of each tensor's values that are not NaN, leaving out means that do not exist or are infinite."""
+    means = {name: value.double().nanmean() for name, value in values.items()}
+    return {name: float(mean) for name, mean in means.items() if mean.isfinite()}

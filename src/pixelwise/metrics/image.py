@@ -1,0 +1,123 @@
+"""How near images are to their originals: absolute difference, PSNR, structural similarity (Wang et al. 2004)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pixelwise.metrics.averages import averages
+
+WINDOW = 11
+SIGMA = 1.5
+K1, K2 = 0.01, 0.03
+PSNR_LIMIT = 100.0
+"""Decibels at which an image counts in the mean at most; equal images would make it infinite."""
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """Return the luma Y of ITU-R BT.601 in studio range, as super-resolution papers score it.
+
+    Args:
+        rgb: `(..., 3, H, W)` in [0, 1].
+
+    Returns:
+        `(..., 1, H, W)` in [16 / 255, 235 / 255].
+    """
+    weights = rgb.new_tensor([65.481, 128.553, 24.966]) / 255
+    return (rgb * weights[:, None, None]).sum(-3, keepdim=True) + 16 / 255
+
+
+def psnr(image: Tensor, original: Tensor) -> Tensor:
+    """Return the peak signal to noise ratio 10 log10(1 / MSE) of each image in decibels, infinite where they are equal.
+
+    Args:
+        image: `(B, C, H, W)` in [0, 1].
+        original: The same.
+
+    Returns:
+        `(B,)`.
+    """
+    return -10 * (image - original).square().mean((1, 2, 3)).log10()
+
+
+def ssim(image: Tensor, original: Tensor) -> Tensor:
+    """Return the mean structural similarity of each image (Wang et al. 2004, equation 13).
+
+    A Gaussian window of 11 x 11 with sigma 1.5, only where it lies inside the image; K1 = 0.01, K2 = 0.03, data range
+    1; moments of the population; every channel on its own, then the mean. As the authors' MATLAB code without its
+    downsampling.
+
+    Args:
+        image: `(B, C, H, W)` in [0, 1]; float64 if the last digits matter.
+        original: The same.
+
+    Returns:
+        `(B,)`; NaN if a side is shorter than the window.
+    """
+    if min(image.shape[-2:]) < WINDOW:
+        return image.new_full((len(image),), torch.nan)
+    x, y = _blur(image), _blur(original)
+    xx, yy, xy = _blur(image * image) - x * x, _blur(original * original) - y * y, _blur(image * original) - x * y
+    c1, c2 = K1**2, K2**2
+    similarity = (2 * x * y + c1) * (2 * xy + c2) / ((x * x + y * y + c1) * (xx + yy + c2))
+    return similarity.mean((1, 2, 3))
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Average `(B, C, H, W)` under the window, which is separable."""
+    position = torch.arange(WINDOW, device=image.device, dtype=image.dtype) - WINDOW // 2
+    weights = (-position.square() / (2 * SIGMA**2)).exp()
+    weights = weights / weights.sum()
+    planes = image.flatten(0, 1)[:, None]
+    blurred = functional.conv2d(functional.conv2d(planes, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    return blurred.view(*image.shape[:2], *blurred.shape[-2:])
+
+
+class ImageMetrics:
+    """Accumulates one value per image, computed in float64 on the CPU; the result is their mean.
+
+    - `l1`: mean absolute difference, in [0, 1].
+    - `psnr_rgb`, `ssim_rgb`: over the three channels; `psnr_y`, `ssim_y`: of the BT.601 luma in studio range.
+    - `psnr_grey`, `ssim_grey`: of images with one channel, in full range.
+
+    PSNR is the mean of the images' own values (pooling the squared errors instead gives 1 to 2 dB less), each at most
+    100 dB. SSIM has no value for an image with a side below 11 pixels. A metric that cannot be measured has no key.
+    Borders count.
+
+    Attributes:
+        records: The metrics of every image, in order; NaN where not measured.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+
+    def update(self, image: Tensor, original: Tensor) -> None:
+        """Take in images `(B, C, H, W)` or one `(C, H, W)`, uint8 or floating in [0, 1]: ours and the truth."""
+        shape = (-1, *original.shape[-3:])
+        image, original = (_unit(i).reshape(shape) for i in (image, original))
+        values = {"l1": (image - original).abs().mean((1, 2, 3))}
+        for name, ours, theirs in _variants(image, original):
+            values[f"psnr_{name}"] = psnr(ours, theirs).clamp(max=PSNR_LIMIT)
+            values[f"ssim_{name}"] = ssim(ours, theirs)
+        columns = [column.tolist() for column in values.values()]
+        self.records += [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean of every metric over the images."""
+        names = dict.fromkeys(name for record in self.records for name in record)
+        return averages({n: torch.tensor([r.get(n, torch.nan) for r in self.records]) for n in names})
+
+
+def _unit(image: Tensor) -> Tensor:
+    return image.cpu().double() / 255 if image.dtype == torch.uint8 else image.cpu().double()
+
+
+def _variants(image: Tensor, original: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    if image.shape[1] == 1:
+        yield "grey", image, original
+    else:
+        yield "rgb", image, original
+        yield "y", luma(image), luma(original)

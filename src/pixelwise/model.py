@@ -1,0 +1,271 @@
+"""The trained artifact: a folder that holds weights and all it takes to use them, and answers in the image's own pixels.
+
+`config.json` names the task, network and preprocessing; `model.safetensors` holds the deployed networks; `selftest.safetensors`
+holds one input and the outputs it gave when saved, checked on every load. Nothing in the folder can execute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+from pydantic import SerializeAsAny
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pixelwise.config import Choice, Config
+from pixelwise.data.augment import View
+from pixelwise.data.dataset import Meta
+from pixelwise.data.images import decode_image, decode_labels, pillow_pixels
+from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
+from pixelwise.errors import DataError, ModelError, UsageError
+from pixelwise.geometry.frame import Frame
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.prediction import Prediction
+from pixelwise.recipe import TASKS, TaskConfig
+from pixelwise.task import Task
+
+FORMAT_VERSION = 1
+VERSION = "0.1.0"
+TOLERANCE = 1e-3
+AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
+
+
+class Description(Config):
+    """The contents of `config.json`."""
+
+    format_version: Literal[1] = 1
+    pixelwise: str = VERSION
+    recipe: str
+    task: Annotated[SerializeAsAny[TaskConfig], Choice(TASKS)]
+    network: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")]
+    meta: Meta
+    view: View
+    labels_in: tuple[str, ...] = ()
+    """Which of the inputs are label maps, not images."""
+
+
+class Model:
+    """A task, its deployed networks and their preprocessing: call it on an image and get a Prediction."""
+
+    def __init__(self, description: Description, task: Task, networks: Mapping[str, nn.Module]) -> None:
+        self.description = description
+        self.task = task
+        self.networks = nn.ModuleDict({name: networks[name] for name in task.deployed})
+        self.device = next(self.networks.parameters()).device
+
+    def __call__(self, image: AnyImage) -> Prediction:
+        """Predict for one image of any size.
+
+        Args:
+            image: A path, a Pillow image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)`; uint8, or floats in
+                [0, 1]. For a task that reads a label map: a path to an index or palette image, or `(H, W)` indices.
+
+        Raises:
+            DataError: The image cannot be read or is not RGB or grey.
+        """
+        name = self.task.inputs[0]
+        field = self._field(name, image)
+        key = str(image) if isinstance(image, str | Path) else "image"
+        return self.predict([Sample(key, {name: field})])[0]
+
+    def _field(self, name: str, image: AnyImage) -> Field:
+        if name in self.description.labels_in:
+            meta = self.description.meta
+            labels = (
+                decode_labels(Path(image), len(meta.classes), palette=meta.palette)
+                if isinstance(image, str | Path)
+                else to_labels(image)
+            )
+            return LabelMap(labels, Frame.of(labels.shape))
+        pixels = decode_image(Path(image)) if isinstance(image, str | Path) else to_pixels(image)
+        return Image(pixels, Frame.of(pixels.shape[-2:]))
+
+    @torch.inference_mode()
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Predict for samples at their original size, of which only the task's inputs are read."""
+        self.networks.eval()
+        seen = [self._framed(sample) for sample in samples]
+        frames = [sample[self.task.inputs[0]].frame for sample in seen]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, frame in enumerate(frames):
+            groups.setdefault(frame.size, []).append(i)
+        predictions: dict[int, Prediction] = {}
+        for group in groups.values():
+            outputs = self.outputs(collate([seen[i] for i in group]))
+            decoded = self.task.decode(outputs, [samples[i] for i in group], [frames[i] for i in group])
+            predictions |= dict(zip(group, decoded, strict=True))
+        return [predictions[i] for i in range(len(samples))]
+
+    def _framed(self, sample: Sample) -> Sample:
+        return self.description.view.fitted(Sample(sample.key, {n: sample[n] for n in self.task.inputs}))
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the networks' raw outputs for a batch of collated fields in network pixels."""
+        on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        networks = {name: self.networks[name] for name in self.task.deployed}
+        return self.task.respond(networks, self.task.encode(on_device))
+
+    def to(self, device: str) -> Model:
+        """Move the networks to `device`."""
+        self.networks.to(device)
+        self.device = torch.device(device)
+        return self
+
+    def save(self, folder: Path, example: Sample, card: str) -> None:
+        """Write the model folder.
+
+        Args:
+            folder: Made if it is not there.
+            example: A sample whose input and outputs become the self-test.
+            card: The text of its README.md.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(self.description.model_dump_json(indent=2) + "\n")
+        weights = {name: tensor.contiguous().cpu() for name, tensor in self.networks.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+        batch = collate([self._framed(example)])
+        self.networks.eval()
+        with torch.inference_mode():
+            golden = {f"output.{k}": v.float().cpu().clone() for k, v in self.outputs(batch).items()}
+        golden |= {f"input.{k}": v.contiguous() for k, v in batch.items()}
+        save_file(golden, folder / "selftest.safetensors")
+        (folder / "README.md").write_text(card)
+
+    def verify(self, folder: Path) -> None:
+        """Run the self-test sample through the networks.
+
+        Raises:
+            ModelError: The outputs differ from those saved with the model.
+        """
+        golden = _read(folder / "selftest.safetensors")
+        batch = {k.removeprefix("input."): v for k, v in golden.items() if k.startswith("input.")}
+        with torch.inference_mode():
+            self.networks.eval()
+            outputs = self.outputs(batch)
+        for name, output in outputs.items():
+            expected = golden.get(f"output.{name}")
+            if expected is None or expected.shape != output.shape:
+                raise ModelError(f"{folder}: the self-test holds no output {name!r} of shape {tuple(output.shape)}")
+            error = float((output.float().cpu() - expected).abs().max())
+            if not error <= TOLERANCE * max(1.0, float(expected.abs().max())):
+                raise ModelError(f"{folder}: the self-test gives other outputs than when it was saved (by {error:.3g})")
+
+
+def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model:
+    """Load a model folder, or the model of a run folder.
+
+    Args:
+        path: `runs/x` or `runs/x/model`.
+        verify: Check the self-test sample.
+        device: Where the networks go.
+
+    Raises:
+        ModelError: The folder is no model, is damaged, or was saved by a newer version.
+    """
+    folder = Path(path)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    description = _describe(folder)
+    task: Task = description.task.build(description.meta)
+    with torch.device("meta"):  # nothing is allocated before the file is known to fit
+        networks = task.networks(description.network.untrained())
+    for name in [name for name in networks if name not in task.deployed]:
+        del networks[name]
+    networks.load_state_dict(_weights(folder / "model.safetensors", networks), strict=True, assign=True)
+    model = Model(description, task, dict(networks.items()))
+    if verify:
+        model.verify(folder)
+    return model.to(device)
+
+
+def _describe(folder: Path) -> Description:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"no model in {folder}", "a model folder holds config.json and model.safetensors")
+    try:
+        data = json.loads(path.read_text())
+        found = data.get("format_version")
+        if isinstance(found, int) and found > FORMAT_VERSION:
+            hint = f"saved by pixelwise {data.get('pixelwise')}; this is {VERSION}"
+            raise ModelError(f"{path}: format {found} is newer than this version reads ({FORMAT_VERSION})", hint)
+        return Description.checked(data)
+    except (OSError, ValueError, AttributeError, UsageError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+
+
+def _weights(path: Path, networks: nn.Module) -> dict[str, Tensor]:
+    expected = {name: tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    try:
+        with safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+    for what, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
+        if names:
+            raise ModelError(f"{path}: {len(names)} tensors {what} ({', '.join(sorted(names)[:3])})")
+    wrong = [name for name in expected if expected[name] != found[name]]
+    if wrong:
+        raise ModelError(f"{path}: {wrong[0]} has shape {found[wrong[0]]}, the network needs {expected[wrong[0]]}")
+    return load_file(path)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+
+
+def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Bring a Pillow image, array or tensor to uint8 RGB `(3, H, W)`.
+
+    Raises:
+        DataError: It has neither 1 nor 3 channels, or floats beyond [0, 1].
+    """
+    if isinstance(image, PillowImage.Image):
+        return pillow_pixels(image)
+    if isinstance(image, np.ndarray):
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            raise _not_rgb(image.shape)
+        tensor = torch.from_numpy(np.ascontiguousarray(image))
+        tensor = tensor[None] if image.ndim == 2 else tensor.permute(2, 0, 1)
+    else:
+        tensor = image[None] if image.dim() == 2 else image
+        if tensor.dim() != 3 or tensor.shape[0] not in (1, 3):
+            raise _not_rgb(tuple(image.shape))
+    if tensor.is_floating_point():
+        high, low = float(tensor.max()), float(tensor.min())
+        if not (low >= 0 and high <= 1):
+            raise DataError(
+                f"image values reach from {low:g} to {high:g} but dtype is {str(tensor.dtype).removeprefix('torch.')}",
+                "pass uint8, or floats in [0, 1]",
+            )
+        tensor = (tensor * 255).round()
+    elif tensor.dtype != torch.uint8:
+        raise DataError(f"image dtype is {tensor.dtype}", "pass uint8, or floats in [0, 1]")
+    return tensor.to(torch.uint8).expand(3, -1, -1).contiguous()
+
+
+def _not_rgb(shape: Sequence[int]) -> DataError:
+    return DataError(
+        f"the model expects RGB (3 channels) or grey, got an array of shape {tuple(shape)}",
+        "arrays are (height, width, 3), tensors (3, height, width)",
+    )
+
+
+def to_labels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Bring `(H, W)` class indices to a uint8 tensor.
+
+    Raises:
+        DataError: It is not two-dimensional or not of integers.
+    """
+    labels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    if labels.dim() != 2 or labels.is_floating_point():
+        raise DataError(f"the model expects a label map of integers (H, W), got shape {tuple(labels.shape)}")
+    return labels.to(torch.uint8)

@@ -1,0 +1,26 @@
+"""The initialisation of DCGAN, pix2pix and CycleGAN: small Gaussian weights (Isola et al. 2017, section 6.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator | None = None, deviation: float = 0.02) -> None:
+    """Draw weights of convolutions from N(0, deviation), scales of batch norms from N(1, deviation); zero all biases.
+
+    Args:
+        network: Changed in place.
+        generator: Where the numbers come from; torch's global generator if None.
+        deviation: Standard deviation; 0.02 in the papers.
+    """
+    for module in network.modules():
+        if not isinstance(module, (*CONVOLUTIONS, nn.BatchNorm2d)):
+            continue
+        mean = float(isinstance(module, nn.BatchNorm2d))
+        nn.init.normal_(module.weight, mean, deviation, generator)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

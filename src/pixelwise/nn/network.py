@@ -1,0 +1,33 @@
+"""What every network file offers: settings that can build the network, whatever the number of channels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self
+
+from torch import nn
+
+from pixelwise.config import Config
+
+
+class NetworkConfig(Config):
+    """Settings of one kind of network; `kind` names its file under `pixelwise/nn/networks`."""
+
+    kind: str
+
+    @abstractmethod
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Return the network, randomly initialised from torch's global generator (seed it with `torch.manual_seed`).
+
+        Args:
+            in_channels: Channels of the input image.
+            out_channels: Channels of the output maps.
+
+        Returns:
+            A module (B, in_channels, H, W) -> (B, out_channels, H', W') with an attribute `stride`, the input pixels
+            per output pixel.
+        """
+
+    def untrained(self) -> Self:
+        """Return the same architecture without downloaded weights: what a loader of trained weights should build."""
+        return self

@@ -1,0 +1,1 @@
+"""One network per file; the file name is the network's kind."""

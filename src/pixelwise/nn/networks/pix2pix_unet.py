@@ -1,0 +1,90 @@
+"""The generator of pix2pix, layer for layer as published in PyTorch (Isola, Zhu, Zhou and Efros 2017)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from pixelwise.nn.blocks import norm
+from pixelwise.nn.initialisation import initialise
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.padding import pad_to_multiple
+
+
+class Config(NetworkConfig):
+    """Settings of the pix2pix generator; the defaults are the published U-Net-256, `depth=7` is the U-Net-128."""
+
+    kind: Literal["pix2pix_unet"] = "pix2pix_unet"
+    width: int = Field(64, ge=1, description="channels after the first convolution (ngf), at most 8 times later")
+    depth: int = Field(8, ge=2, le=10, description="how many times the sides are halved: 8 for 256 pixels, 7 for 128")
+    norm: Literal["batch", "instance"] = Field("batch", description="normalisation; none on first and innermost level")
+    dropout: float = Field(0.5, ge=0, lt=1, description="probability of dropping a value in the dropout stages")
+    dropout_stages: tuple[PositiveInt, ...] | None = Field(
+        None,
+        description="decoder stages with dropout, the innermost is 1; default 2 ... depth-4 as in the PyTorch code "
+        "(the Torch code and the paper have 1, 2, 3)",
+    )
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> Self:
+        if any(stage >= self.depth for stage in self.dropout_stages or ()):
+            raise ValueError(f"dropout_stages must lie in 1 ... depth - 1 = {self.depth - 1}")
+        return self
+
+    def build(self, in_channels: int, out_channels: int) -> Pix2PixUNet:
+        """Return the network with weights from N(0, 0.02)."""
+        network = Pix2PixUNet(self, in_channels, out_channels)
+        initialise(network)
+        return network
+
+
+class Pix2PixUNet(nn.Module):
+    """(B, in_channels, H, W) -> (B, out_channels, H, W) in [-1, 1], stride 1.
+
+    Convolutions 4x4 of stride 2 down to H / 2^depth (1x1 at 256 pixels), transposed convolutions back up, the map of
+    each level concatenated. Sides that are not multiples of 2^depth are continued by mirroring and cropped back; at
+    multiples (256x256) nothing is added.
+
+    The module does what `train()` and `eval()` say, no more. pix2pix is published with batch 1 and left in training
+    mode at test time: batch norm then uses the statistics of the very picture and dropout stays on as the only noise.
+    To get that, call the network in `train()` mode, one picture per batch, under `no_grad` (this updates the running
+    statistics, which nothing then reads). `norm="instance"` with `dropout=0` normalises by the picture in both modes.
+    The innermost level has no norm: at batch 1 and 1x1 it would leave only zeros (the paper's erratum).
+    """
+
+    stride = 1
+
+    def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        widths = [config.width * min(2**level, 8) for level in range(config.depth)]
+        bias = config.norm == "instance"  # batch norm would remove it
+        published = range(2, config.depth - 3)
+        dropped = published if config.dropout_stages is None else config.dropout_stages
+        self.multiple = 2**config.depth
+        self.down = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 4, 2, 1, bias=bias)])
+        self.up = nn.ModuleList()
+        for level in range(1, config.depth):
+            innermost = level == config.depth - 1
+            down = nn.Conv2d(widths[level - 1], widths[level], 4, 2, 1, bias=bias)
+            self.down.append(nn.Sequential(down, nn.Identity() if innermost else norm(config.norm, widths[level])))
+            below = widths[level] if innermost else 2 * widths[level]
+            up = nn.ConvTranspose2d(below, widths[level - 1], 4, 2, 1, bias=bias)
+            dropout = nn.Dropout(config.dropout if config.depth - level in dropped else 0.0)
+            self.up.insert(0, nn.Sequential(up, norm(config.norm, widths[level - 1]), dropout))
+        self.up.append(nn.ConvTranspose2d(2 * widths[0], out_channels, 4, 2, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the translation of `image`."""
+        height, width = image.shape[-2:]
+        maps = self.down[0](pad_to_multiple(image, self.multiple))
+        skips = []
+        for down in self.down[1:]:
+            skips.append(maps)
+            maps = down(nn.functional.leaky_relu(maps, 0.2))
+        for up in self.up[:-1]:
+            maps = torch.cat([skips.pop(), up(torch.relu(maps))], 1)
+        picture = torch.tanh(self.up[-1](torch.relu(maps)))
+        return picture[..., :height, :width]

@@ -1,0 +1,107 @@
+"""U-Net: a decoder that sees every resolution of its encoder (Ronneberger, Fischer and Brox 2015)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pixelwise.errors import UsageError
+from pixelwise.nn.blocks import Norm, double_convolution
+from pixelwise.nn.encoders import Encoder, Pyramid, TimmEncoder, level_width
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.padding import pad_to_multiple
+from pixelwise.nn.upsample import Upsample, upsample
+
+
+class Config(NetworkConfig):
+    """Settings of the U-Net."""
+
+    kind: Literal["unet"] = "unet"
+    width: int = Field(32, ge=1, description="channels at full resolution; doubled with every level, up to 16 times")
+    depth: int = Field(4, ge=1, le=8, description="how many times the resolution is halved (without encoder)")
+    norm: Norm = Field("batch", description="normalisation after each convolution")
+    upsample: Upsample = Field("bilinear", description="how the decoder enlarges its maps")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value at the coarsest level")
+    output_stride: Literal[1, 2, 4, 8] = Field(1, description="input pixels per output pixel: 1, 2, 4 or 8")
+    encoder: str | None = Field(None, description="name of a timm model that replaces the contracting path")
+    pretrained: bool = Field(False, description="download the encoder's pretrained weights")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.encoder is None and self.output_stride > 2**self.depth:
+            raise ValueError(f"output_stride {self.output_stride} needs depth {self.output_stride.bit_length() - 1}")
+        if self.pretrained and self.encoder is None:
+            raise ValueError("pretrained needs encoder, the name of a timm model")
+        return self
+
+    def build(self, in_channels: int, out_channels: int) -> UNet:
+        """Return the network.
+
+        Raises:
+            UsageError: timm has no such encoder, or it does not fit.
+            ModelError: Pretrained weights are wanted and cannot be had.
+        """
+        return UNet(self, in_channels, out_channels)
+
+    def untrained(self) -> Self:
+        """Return the same architecture without downloaded weights."""
+        return self.model_copy(update={"pretrained": False})
+
+
+class Stage(nn.Module):
+    """One level of the expanding path: enlarge, concatenate the encoder's map, two 3x3 convolutions."""
+
+    def __init__(self, below: int, skip: int, out: int, norm: Norm, kind: Upsample) -> None:
+        super().__init__()
+        self.enlarge = upsample(kind, below, out)
+        self.convolutions = double_convolution(out + skip, out, norm)
+
+    def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
+        """Return (B, out, 2H, 2W) of maps (B, below, H, W) and skip (B, skip, 2H, 2W)."""
+        larger = self.enlarge(maps)
+        maps = self.convolutions(larger if skip is None else torch.cat([skip, larger], 1))
+        return maps
+
+
+class UNet(nn.Module):
+    """(B, in_channels, H, W) -> (B, out_channels, ceil(H/stride), ceil(W/stride)) scores without activation.
+
+    Any H and W: the image is continued by mirroring to the right and below, and the output is cropped back.
+    """
+
+    def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.stride = config.output_stride
+        self.encoder = _encoder(config, in_channels)
+        channels = self.encoder.channels
+        self.multiple = max(channels)
+        if self.multiple < self.stride:
+            raise UsageError(f"encoder {config.encoder!r} ends at stride {self.multiple}, before output_stride")
+        self.dropout = nn.Dropout(config.dropout)
+        self.stages = nn.ModuleDict()
+        stride, below = self.multiple, channels[self.multiple]
+        while stride > self.stride:
+            stride //= 2
+            out = level_width(config.width, stride)
+            self.stages[str(stride)] = Stage(below, channels.get(stride, 0), out, config.norm, config.upsample)
+            below = out
+        self.head = nn.Conv2d(below, out_channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the scores of `image`."""
+        height, width = (-(-side // self.stride) for side in image.shape[-2:])
+        features = self.encoder(pad_to_multiple(image, self.multiple, self.encoder.least))
+        maps = self.dropout(features[self.multiple])
+        for stride, stage in self.stages.items():
+            maps = stage(maps, features.get(int(stride)))
+        scores: Tensor = self.head(maps)
+        return scores[..., :height, :width]
+
+
+def _encoder(config: Config, in_channels: int) -> Encoder:
+    if config.encoder is None:
+        return Pyramid(in_channels, config.width, config.depth, config.norm)
+    return TimmEncoder(config.encoder, in_channels, config.pretrained)

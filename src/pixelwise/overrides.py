@@ -1,0 +1,29 @@
+"""The `key=value` words of the command line, read alike by the quick checks and by the full validation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pixelwise.errors import UsageError
+
+
+def split_override(pair: str) -> tuple[str, str]:
+    """Split `key=value`.
+
+    Raises:
+        UsageError: There is no `=` in it.
+    """
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise UsageError(f"expected key=value, got {pair!r}", "for example steps=500")
+    return key, value
+
+
+def parse_value(text: str) -> Any:
+    """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        height, x, width = text.partition("x")
+        return [int(height), int(width)] if x and height.isdigit() and width.isdigit() else text

@@ -1,0 +1,101 @@
+"""A recipe describes a whole run: data, task, network and schedule. It is frozen, overridable, and replays from `recipe.json`.
+
+Recipes are functions in the task files, marked by `@recipe`; their docstring states the metric and the time to expect.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny
+
+from pixelwise.config import Choice, Config, Overridable, kinds
+from pixelwise.data.augment import Augment, View
+from pixelwise.data.dataset import DataConfig, Meta
+from pixelwise.errors import UsageError, did_you_mean
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.training import Optimizer, Schedule, Training
+
+TASKS = "pixelwise.tasks"
+
+
+class TaskConfig(Config):
+    """Settings of a task; each task file has a subclass called `Config`."""
+
+    kind: str
+
+    def build(self, meta: Meta) -> Any:
+        """Return the `Task` of the file that this config comes from, for data described by `meta`."""
+        return importlib.import_module(type(self).__module__).Task(self, meta)
+
+
+class Recipe(Training, Overridable):
+    """Everything a run depends on: the run is a pure function of this."""
+
+    name: str = Field(description="what the run's folder is called")
+    task: Annotated[SerializeAsAny[TaskConfig], Choice(TASKS)] = Field(description="what is asked of the network")
+    data: Annotated[SerializeAsAny[DataConfig], Choice("pixelwise.data.datasets")] = Field(
+        description="where samples come from"
+    )
+    view: View = Field(description="the pixels that the network sees")
+    augment: Augment = Field(default=Augment(), description="random changes of training samples")
+    network: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")] = Field(
+        description="the network that is deployed"
+    )
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+
+    def save(self, path: Path) -> None:
+        """Write `recipe.json`; `Recipe.load` reads it back equal."""
+        path.write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a `recipe.json`.
+
+        Raises:
+            UsageError: It is not JSON or not a recipe.
+        """
+        try:
+            return cls.checked(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} is not a recipe: {error}") from None
+
+
+RecipeFunction = Callable[[], Recipe]
+
+
+def recipe(function: RecipeFunction) -> RecipeFunction:
+    """Mark a function without arguments as a recipe; the function's name is the recipe's."""
+    function.is_recipe = True  # type: ignore[attr-defined]
+    return function
+
+
+def recipes() -> dict[str, RecipeFunction]:
+    """Return every recipe of every task file by name, sorted."""
+    found: dict[str, RecipeFunction] = {}
+    for kind in kinds(TASKS):
+        for name, member in vars(importlib.import_module(f"{TASKS}.{kind}")).items():
+            if inspect.isfunction(member) and getattr(member, "is_recipe", False):
+                found[name] = member
+    return dict(sorted(found.items()))
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`, or the one in a `recipe.json` file or run folder.
+
+    Raises:
+        UsageError: There is none.
+    """
+    path = Path(name)
+    if path.suffix == ".json" or (path / "recipe.json").is_file():
+        return Recipe.load(path if path.suffix == ".json" else path / "recipe.json")
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"no recipe {name!r}", did_you_mean(name, known) or "recipes: " + ", ".join(known))
+    return known[name]()

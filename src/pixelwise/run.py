@@ -1,0 +1,212 @@
+"""A run turns a recipe into a model: it opens the data, trains, measures against the baselines, saves and reports."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.loader import Batches, loader
+from pixelwise.data.prepared import prepared
+from pixelwise.data.sample import Batch, LabelMap
+from pixelwise.engine.checkpoint import deployed_weights, newest
+from pixelwise.engine.distributed import place, processes, wait
+from pixelwise.engine.trainer import Trainer
+from pixelwise.errors import UsageError
+from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
+from pixelwise.model import VERSION, Description, Model, load
+from pixelwise.recipe import Recipe
+from pixelwise.report import Report, sheet, strips
+from pixelwise.seeds import mixed
+from pixelwise.task import Task
+
+WATCHED = 64
+"""Samples measured during training; the final figures use all of them."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a run and the task they define."""
+
+    train: Dataset
+    val: Dataset
+    task: Task
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Data:
+        """Open the data of a recipe and build its task."""
+        train, val = recipe.data.open("train"), recipe.data.open("val")
+        return cls(train, val, recipe.task.build(train.meta))
+
+
+def new_folder(name: str, out: Path | None) -> Path:
+    """Make and return the folder of a new run: `out`, or the first free `runs/<name>-<n>`.
+
+    Raises:
+        UsageError: `out` already holds a run.
+    """
+    if out is not None:
+        if (out / "recipe.json").exists():
+            raise UsageError(f"{out} already holds a run", f"resume it with: pixelwise train {out}")
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    number = 1
+    while True:
+        folder = Path("runs") / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def start(recipe: Recipe, out: Path | None = None) -> Path:
+    """Make the run's folder with its recipe and environment, and return it."""
+    folder = new_folder(recipe.name, out)
+    recipe.save(folder / "recipe.json")
+    (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result may depend on beside the recipe."""
+    return {
+        "pixelwise": VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def train(recipe: Recipe, out: Path | None = None) -> Model:
+    """Train a recipe in a new run folder and return the model.
+
+    Raises:
+        PixelwiseError: The data, the recipe or the run has a problem; the message says which and where.
+    """
+    return proceed(start(recipe, out))
+
+
+def proceed(folder: Path) -> Model:
+    """Train the run in `folder` from its newest saved state (or the start) to its end; measure, save and report."""
+    recipe = Recipe.load(folder / "recipe.json")
+    data = Data.of(recipe)
+    with processes() as (rank, _):
+        model, seconds = trained(folder, recipe, data)
+        if rank == 0:
+            conclude(folder, recipe, data, model, seconds)
+        wait()
+    return model
+
+
+def trained(folder: Path, recipe: Recipe, data: Data) -> tuple[Model, float]:
+    """Train the run in `folder` to its end and return the model with the seconds that took."""
+    began = time.perf_counter()
+    task, description = data.task, describe(recipe, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed(recipe.seed, "initialisation"))
+        networks = task.networks(recipe.network)
+
+    def watch(deployed: Mapping[str, nn.Module]) -> dict[str, float]:
+        model = Model(description, task, deployed)
+        metrics: dict[str, float] = measure(task, data.val, {"ours": model.predict}, WATCHED)["ours"]
+        return {name: value for name, value in metrics.items() if "/" not in name}
+
+    def better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+        a, b = new.get(task.primary), old.get(task.primary)
+        return b is None if a is None or b is None else (a < b if task.minimised else a > b)
+
+    rank, world = place()
+    source = prepared(data.train, task.fields, recipe.view)
+    batches = Batches(source, task.fields, recipe.view, recipe.augment, recipe.batch_size, recipe.seed, rank=rank, world=world)
+
+    def stream(first: int, last: int) -> Iterator[Batch]:
+        return loader(batches, first, last, recipe.workers)
+
+    trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
+    trainer.resume()
+    trainer.run(watch, better)
+    return Model(description, task, saved(folder, recipe, task)), time.perf_counter() - began
+
+
+def saved(folder: Path, recipe: Recipe, task: Task) -> Mapping[str, nn.Module]:
+    """Return the deployed networks as the run's last state holds them: whole, wherever they were trained."""
+    state = newest(folder)
+    assert state is not None, "a run that ended has saved its last step"
+    networks = task.networks(recipe.network.untrained())
+    for name, weights in deployed_weights(state, task.deployed).items():
+        networks[name].load_state_dict(weights)
+    return {name: networks[name].eval() for name in task.deployed}
+
+
+def describe(recipe: Recipe, data: Data) -> Description:
+    """Return what the model folder says of itself."""
+    first = data.train.sample(0, data.task.inputs)
+    return Description(
+        recipe=recipe.name,
+        task=recipe.task,
+        network=recipe.network,
+        meta=data.train.meta,
+        view=recipe.view,
+        labels_in=tuple(name for name in data.task.inputs if isinstance(first[name], LabelMap)),
+    )
+
+
+def conclude(folder: Path, recipe: Recipe, data: Data, model: Model, seconds: float) -> Report:
+    """Measure the trained model on the whole validation split; write `model/`, `evaluation.json` and `report.html`."""
+    result = evaluate(model, data.train, data.val, "val")
+    result["seconds"] = round(seconds, 1)
+    (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    model.save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
+    report = Report.of(folder, recipe, result, strips(model, data.val))
+    (folder / "report.html").write_text(report.page())
+    sheet(report.strips).save(folder / "strips.png")
+    return report
+
+
+def summary(folder: Path) -> str:
+    """Return what a finished run says of itself on the terminal."""
+    result = json.loads((folder / "evaluation.json").read_text())
+    verdict = "" if beats_baselines(result) else "\nThe network does not beat every trivial baseline."
+    return f"{text_table(result)}{verdict}\nSaved  {folder}/ (report.html, model/)\nNext   pixelwise predict {folder} IMAGE"
+
+
+def card(recipe: Recipe, result: dict[str, Any]) -> str:
+    """Return the model card."""
+    return f"""# {recipe.name}
+
+Task: {recipe.task.kind}. Trained with pixelwise {VERSION} for {recipe.steps} steps; the recipe is in `../recipe.json`.
+
+```
+{text_table(result)}
+```
+
+```python
+import pixelwise as pw
+prediction = pw.load("path/to/this/folder")("picture.jpg")
+prediction.save("answer.png")
+```
+"""
+
+
+def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model, Dataset, Dataset]:
+    """Return a finished run's model, its training data and the data of `split`.
+
+    Args:
+        folder: The run's folder.
+        split: "train", "val" or, where there is one, "test".
+        pairs: Overrides of the recipe, such as `data.root=FOLDER`.
+    """
+    recipe = Recipe.load(folder / "recipe.json").override(pairs)
+    return load(folder), recipe.data.open("train"), recipe.data.open(split)

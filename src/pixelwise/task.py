@@ -1,0 +1,125 @@
+"""What a task is: the meaning of a network's answer, from samples to loss and from outputs to predictions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.sample import Batch, Image, Sample
+from pixelwise.geometry.frame import Frame
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.prediction import Prediction
+
+Predictor = Callable[[Sample], Prediction]
+
+
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Turn uint8 RGB `(B, 3, H, W)` into floats of about zero mean and unit deviation, by ImageNet's statistics.
+
+    Pretrained encoders expect these; our own are indifferent to them.
+    """
+    mean, deviation = (pixels.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (MEAN, DEVIATION))
+    return (pixels.float() / 255 - mean) / deviation
+
+
+def image_of(sample: Sample, name: str = "image") -> Tensor:
+    """Return the pixels of an Image field, uint8 `(C, H, W)`."""
+    field = sample[name]
+    assert isinstance(field, Image)
+    return field.pixels
+
+
+class Phase(NamedTuple):
+    """One optimizer turn within a training step: its name and the networks it updates."""
+
+    name: str
+    networks: tuple[str, ...]
+
+
+class Metrics(Protocol):
+    """Gathers what was predicted and what is true, and says how well it fits."""
+
+    def update(self, prediction: Any, sample: Sample) -> None:
+        """Take in one prediction and the sample with its truth, both in the image's own pixels."""
+
+    def compute(self) -> dict[str, float]:
+        """Return every metric by a name that states its convention."""
+
+
+class Task(ABC):
+    """The meaning of a network's answer. One file per task; the class is called `Task` there.
+
+    Attributes:
+        phases: The optimizer turns of one training step, in order.
+        deployed: The networks that make predictions; only these go into the model folder.
+        fields: The sample fields needed for training and evaluation.
+        inputs: Those of `fields` that exist at prediction time.
+        primary: The metric that picks the best checkpoint.
+        minimised: Whether a smaller `primary` is better.
+        simultaneous: Whether all phases take their gradients before any of them updates its networks.
+    """
+
+    phases: tuple[Phase, ...] = (Phase("train", ("network",)),)
+    deployed: ClassVar[tuple[str, ...]] = ("network",)
+    fields: tuple[str, ...]
+    inputs: tuple[str, ...] = ("image",)
+    primary: ClassVar[str]
+    minimised: ClassVar[bool] = False
+    simultaneous: bool = False
+
+    def __init__(self, config: Any, meta: Meta) -> None:
+        self.config = config
+        self.meta = meta
+
+    @abstractmethod
+    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
+        """Build the networks by name; `network` configures the one that is deployed."""
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Batch:
+        """Turn a batch of collated fields into float inputs `(B, C, H, W)` and, where truth is there, targets."""
+
+    @abstractmethod
+    def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Run the networks once; every phase of the step shares the outputs. Also used for prediction."""
+
+    @abstractmethod
+    def loss(
+        self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the phase's losses by name; their sum is minimised."""
+
+    def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return the outputs that `decode` reads; a task may average several forward passes here."""
+        return self.forward(networks, batch)
+
+    @abstractmethod
+    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[Any]:
+        """Turn outputs into predictions in each image's own pixels.
+
+        Args:
+            outputs: What `forward` returned.
+            samples: The original samples, uncropped, at their own size.
+            frames: From each original image to the pixels the network saw.
+        """
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """Return an empty accumulator of this task's metrics."""
+
+    @abstractmethod
+    def baselines(self, train: Dataset) -> dict[str, Predictor]:
+        """Return trivial predictors fitted to `train`: what the network has to beat."""
+
+    @abstractmethod
+    def truth(self, sample: Sample) -> Prediction:
+        """Return the sample's truth as a prediction, to be drawn beside ours."""

@@ -1,0 +1,1 @@
+"""One task per file; the file name is the task's kind."""

@@ -1,0 +1,179 @@
+"""Semantic segmentation: a class for every pixel, with background and unknown (Long et al. 2015, Ronneberger et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pixelwise.codecs.label_map import LabelMapCodec
+from pixelwise.data.augment import Augment, View
+from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.datasets import segmentation_folder, world
+from pixelwise.data.sample import Batch, LabelMap, Sample
+from pixelwise.data.thumbnails import Bank
+from pixelwise.errors import DataError
+from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.homography import resize
+from pixelwise.geometry.warp import warp_labels, warp_maps
+from pixelwise.metrics.segmentation import SegmentationMetrics
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.networks import unet
+from pixelwise.prediction import UNKNOWN, LabelPrediction
+from pixelwise.recipe import Recipe, TaskConfig, recipe
+from pixelwise.task import Metrics, Predictor, image_of, normalised
+from pixelwise.task import Task as BaseTask
+from pixelwise.training import Optimizer, Schedule
+
+GRID = (32, 32)
+
+
+class Config(TaskConfig):
+    """Settings of segmentation."""
+
+    kind: Literal["segmentation"] = "segmentation"
+    class_weights: tuple[float, ...] = Field(default=(), description="weight of each class in the loss; none means 1")
+    flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
+
+
+class Task(BaseTask):
+    """One sheet of logits per class; unknown pixels have no loss, no gradient and no vote in the metrics."""
+
+    fields = ("image", "labels")
+    primary: ClassVar[str] = "miou_present"
+
+    def __init__(self, config: Config, meta: Meta) -> None:
+        super().__init__(config, meta)
+        if not meta.classes:
+            raise DataError("segmentation needs the names of the classes", 'put them into meta.json: {"classes": [...]}')
+        self.codec = LabelMapCodec(len(meta.classes), class_weights=config.class_weights or None)
+
+    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
+        """Build the one network: RGB in, a sheet per class out."""
+        return nn.ModuleDict({"network": network.build(3, self.codec.channels)})
+
+    def encode(self, batch: Batch) -> Batch:
+        """Normalise the image; turn labels into targets."""
+        encoded = {"image": normalised(batch["image"])}
+        if "labels" in batch:
+            encoded |= self.codec.encode(batch["labels"])
+        return encoded
+
+    def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return `logits`, `(B, classes, H, W)`."""
+        return {"logits": networks["network"](batch["image"])}
+
+    def loss(
+        self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over the known pixels."""
+        return {"cross_entropy": self.codec.loss(outputs["logits"], batch)}
+
+    def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return log-probabilities, averaged with the mirrored image's if asked for."""
+        logits = self.forward(networks, batch)["logits"].float()
+        if self.config.flip_test:
+            mirrored = self.forward(networks, {"image": batch["image"].flip(-1)})["logits"].float()
+            logits = (logits.softmax(1) + self.codec.flip(mirrored).softmax(1)).log()
+        return {"logits": logits}
+
+    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[LabelPrediction]:
+        """Interpolate the logits to each image's own pixels, then take the best class."""
+        predictions = []
+        for logits, sample, frame in zip(outputs["logits"].cpu(), samples, frames, strict=True):
+            here = frame.scaled(logits.shape[-1] / frame.size[1])
+            own = warp_maps(logits, here.inverse, frame.original_size)
+            confidence, labels = own.softmax(0).max(0)
+            predictions.append(self._prediction(sample, labels.to(torch.uint8), confidence))
+        return predictions
+
+    def _prediction(self, sample: Sample, labels: Tensor, confidence: Tensor | None = None) -> LabelPrediction:
+        return LabelPrediction(image_of(sample), labels, confidence, self.meta.classes, self.meta.palette)
+
+    def truth(self, sample: Sample) -> LabelPrediction:
+        """Return the labels as they are; 255 is unknown."""
+        return self._prediction(sample, _labels(sample))
+
+    def metrics(self) -> Metrics:
+        """Confusion over all pixels of all images."""
+        return _Metrics(self.meta.classes)
+
+    def baselines(self, train: Dataset) -> dict[str, Predictor]:
+        """The most frequent class; the most frequent class at each position; the labels of the most similar image."""
+        bank = Bank.of(train, "image", self.fields)
+        small = torch.stack([warp_labels(_labels(s), resize(s["labels"].frame.size, GRID), GRID) for s in bank.samples])
+        votes = torch.stack([(small == c).sum(0) for c in range(len(self.meta.classes))])
+        best = int(votes.sum((1, 2)).argmax())
+        place = votes.argmax(0).to(torch.uint8)
+
+        def stretched(labels: Tensor, sample: Sample) -> LabelPrediction:
+            height, width = image_of(sample).shape[-2:]
+            matrix = resize((labels.shape[0], labels.shape[1]), (height, width))
+            return self._prediction(sample, warp_labels(labels, matrix, (height, width)))
+
+        return {
+            "constant": lambda sample: stretched(torch.full(GRID, best, dtype=torch.uint8), sample),
+            "position": lambda sample: stretched(place, sample),
+            "nearest_neighbour": lambda sample: stretched(_known(bank.samples[bank.nearest(sample)[0]], best), sample),
+        }
+
+
+class _Metrics:
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.core = SegmentationMetrics(classes)
+
+    def update(self, prediction: LabelPrediction, sample: Sample) -> None:
+        self.core.update(prediction.labels, _labels(sample))
+
+    def compute(self) -> dict[str, float]:
+        return self.core.compute()
+
+
+def _labels(sample: Sample) -> Tensor:
+    field = sample["labels"]
+    assert isinstance(field, LabelMap)
+    return field.labels
+
+
+def _known(sample: Sample, fallback: int) -> Tensor:
+    labels = _labels(sample)
+    return torch.where(labels == UNKNOWN, torch.tensor(fallback, dtype=labels.dtype), labels)
+
+
+@recipe
+def world_segmentation() -> Recipe:
+    """Scenes of the embedded world, 64 x 64."""
+    return Recipe(
+        name="world_segmentation",
+        task=Config(),
+        data=world.Config(scenes=512),
+        view=View(size=(64, 64)),
+        augment=Augment(flip=0.5, scale=(0.9, 1.25), brightness=0.2, contrast=0.2, saturation=0.2),
+        network=unet.Config(width=24, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=20),
+        steps=400,
+        batch_size=16,
+        evaluate_every=100,
+    )
+
+
+@recipe
+def camvid() -> Recipe:
+    """CamVid street scenes, 11 classes, void ignored, at their own 480 x 360 pixels; train to val (101 images)."""
+    return Recipe(
+        name="camvid",
+        task=Config(),
+        data=segmentation_folder.Config(root="data/camvid"),
+        view=View(size=(256, 320), fit="native"),
+        augment=Augment(flip=0.5, scale=(0.6, 1.6), rotate=4, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03),
+        network=unet.Config(width=32, depth=5),
+        optimizer=Optimizer(kind="adamw", lr=2e-3, weight_decay=0.01),
+        schedule=Schedule(kind="cosine", warmup_steps=50),
+        steps=2000,
+        batch_size=6,
+        evaluate_every=400,
+    )

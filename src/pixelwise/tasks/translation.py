@@ -1,0 +1,231 @@
+"""Paired image-to-image translation: L1, or L1 plus a conditional GAN (pix2pix; Isola et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, SerializeAsAny
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pixelwise.codecs.rgb import RGBCodec
+from pixelwise.color.palette import colourise
+from pixelwise.config import Choice
+from pixelwise.data.augment import Augment, View
+from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.datasets import paired_folder, world
+from pixelwise.data.sample import Batch, LabelMap, Sample
+from pixelwise.data.thumbnails import Bank, ridge
+from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.homography import resize
+from pixelwise.geometry.warp import warp_image, warp_maps
+from pixelwise.losses.adversarial import discriminator_loss, generator_loss
+from pixelwise.metrics.image import ImageMetrics
+from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.networks import patchgan, pix2pix_unet
+from pixelwise.prediction import ImagePrediction
+from pixelwise.recipe import Recipe, TaskConfig, recipe
+from pixelwise.task import Metrics, Phase, Predictor, image_of
+from pixelwise.task import Task as BaseTask
+from pixelwise.training import Optimizer, Schedule
+
+LINEAR_PIXELS = 256
+
+
+class Config(TaskConfig):
+    """Settings of paired translation."""
+
+    kind: Literal["translation"] = "translation"
+    source: str = Field(default="a", description="the field that is translated")
+    target: str = Field(default="b", description="the field it becomes")
+    objective: Literal["l1", "l1+cgan"] = Field(default="l1+cgan", description="pixel loss alone, or with a learned one")
+    l1_weight: float = Field(default=100.0, ge=0, description="weight of L1 against the adversarial loss")
+    adversarial: Literal["vanilla", "lsgan", "hinge"] = Field(default="vanilla", description="form of the GAN loss")
+    order: Literal["discriminator_first", "simultaneous"] = Field(
+        default="discriminator_first",
+        description="whether the generator sees the discriminator after its update, or (2017, Torch) before it",
+    )
+    labels: Literal["palette", "one_hot"] = Field(
+        default="palette", description="how a label map enters the network: painted, or one sheet per class"
+    )
+    discriminator: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")] = Field(
+        default=patchgan.Config(), description="the network that judges (input, output) pairs"
+    )
+
+
+class Task(BaseTask):
+    """The generator runs once per step; the discriminator's and the generator's phase share its output."""
+
+    deployed: ClassVar[tuple[str, ...]] = ("generator",)
+    primary: ClassVar[str] = "l1"
+    minimised: ClassVar[bool] = True
+
+    def __init__(self, config: Config, meta: Meta) -> None:
+        super().__init__(config, meta)
+        self.fields = (config.source, config.target)
+        self.inputs = (config.source,)
+        self.codec = RGBCodec()
+        self.adversarial = config.objective == "l1+cgan"
+        generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
+        self.phases = (discriminator, generator) if self.adversarial else (generator,)
+        self.simultaneous = config.order == "simultaneous"
+
+    @property
+    def _sheets(self) -> int:
+        """Channels of the source: sheets of a one-hot label map, else RGB."""
+        return len(self.meta.classes) if self.config.labels == "one_hot" and self.meta.classes else 3
+
+    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
+        """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
+        built = nn.ModuleDict({"generator": network.build(self._sheets, self.codec.channels)})
+        if self.adversarial:
+            built["discriminator"] = self.config.discriminator.build(self._sheets + self.codec.channels, 1)
+        return built
+
+    def encode(self, batch: Batch) -> Batch:
+        """Bring source and target to [-1, 1]; paint or unfold a label map."""
+        encoded = {"source": self._source(batch[self.config.source])}
+        if self.config.target in batch:
+            encoded["target"] = self.codec.encode(batch[self.config.target])
+        return encoded
+
+    def _source(self, field: Tensor) -> Tensor:
+        if field.dim() == 4:
+            return self.codec.encode(field)
+        if self.config.labels == "one_hot":
+            sheets = functional.one_hot(field.long().clamp(max=self._sheets), self._sheets + 1)
+            return sheets[..., :-1].movedim(-1, 1).float()
+        return self.codec.encode(colourise(field, self.meta.palette))
+
+    def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return `image`, `(B, 3, H, W)` in [-1, 1]."""
+        return {"image": networks["generator"](batch["source"])}
+
+    def loss(
+        self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Equations 1, 3 and 4 of Isola et al., with the non-saturating generator loss and the discriminator's halved."""
+        if phase == "discriminator":
+            fake = outputs["image"].detach()
+            real_logits = networks["discriminator"](torch.cat([batch["source"], batch["target"]], 1))
+            fake_logits = networks["discriminator"](torch.cat([batch["source"], fake], 1))
+            return {"discriminator": discriminator_loss(real_logits, fake_logits, self.config.adversarial)}
+        losses = {"l1": self.config.l1_weight * functional.l1_loss(outputs["image"], batch["target"])}
+        if self.adversarial:
+            logits = networks["discriminator"](torch.cat([batch["source"], outputs["image"]], 1))
+            losses["adversarial"] = generator_loss(logits, self.config.adversarial)
+        return losses
+
+    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[ImagePrediction]:
+        """Move each output to the input's own pixels."""
+        predictions = []
+        for image, sample, frame in zip(outputs["image"].float().cpu(), samples, frames, strict=True):
+            own = warp_maps(image, frame.inverse, frame.original_size)
+            predictions.append(self._prediction(sample, self.codec.decode(own)))
+        return predictions
+
+    def _prediction(self, sample: Sample, pixels: Tensor) -> ImagePrediction:
+        return ImagePrediction(self._picture(sample, self.config.source), pixels)
+
+    def _picture(self, sample: Sample, name: str) -> Tensor:
+        field = sample[name]
+        if isinstance(field, LabelMap):
+            return colourise(field.labels, self.meta.palette)
+        return image_of(sample, name)
+
+    def truth(self, sample: Sample) -> ImagePrediction:
+        """Return the target image."""
+        return self._prediction(sample, self._picture(sample, self.config.target))
+
+    def metrics(self) -> Metrics:
+        """L1, PSNR and SSIM against the target. They cannot tell sharp from blurred: look at the pictures as well."""
+        return _Metrics(self)
+
+    def baselines(self, train: Dataset) -> dict[str, Predictor]:
+        """The source unchanged; the mean target; the target of the most similar source; a linear map of the colour."""
+        bank = Bank.of(train, self.config.source, self.fields)
+        size = image_of(bank.samples[0], self.config.target).shape[-2:]
+
+        def fitted(pixels: Tensor, to: Sequence[int]) -> Tensor:
+            return warp_image(pixels, resize(tuple(pixels.shape[-2:]), tuple(to)), tuple(to))  # type: ignore[arg-type]
+
+        mean = torch.stack([fitted(image_of(s, self.config.target), size).float() for s in bank.samples]).mean(0)
+        weight = self._colour_map(bank)
+
+        def stretched(pixels: Tensor, sample: Sample) -> ImagePrediction:
+            own = fitted(pixels, self._picture(sample, self.config.source).shape[-2:])
+            return self._prediction(sample, own.round().clamp(0, 255).to(torch.uint8))
+
+        def linear(sample: Sample) -> ImagePrediction:
+            source = self._picture(sample, self.config.source).double()
+            mapped = torch.einsum("chw,cd->dhw", torch.cat([source, torch.ones_like(source[:1])]), weight)
+            return stretched(mapped.float(), sample)
+
+        def nearest(sample: Sample) -> ImagePrediction:
+            return stretched(image_of(bank.samples[bank.nearest(sample)[0]], self.config.target), sample)
+
+        return {
+            "identity": lambda sample: stretched(self._picture(sample, self.config.source), sample),
+            "constant": lambda sample: stretched(mean, sample),
+            "nearest_neighbour": nearest,
+            "linear_colour": linear,
+        }
+
+    def _colour_map(self, bank: Bank) -> Tensor:
+        """Fit target colour ~ source colour over a regular choice of pixels of every training sample, `(4, 3)`."""
+
+        def colours(name: str) -> Tensor:
+            pixels = [self._picture(s, name).flatten(1) for s in bank.samples]
+            return torch.cat([p[:, :: max(1, p.shape[1] // LINEAR_PIXELS)] for p in pixels], 1).T
+
+        return ridge(colours(self.config.source), colours(self.config.target), 1e-3)
+
+
+class _Metrics:
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.core = ImageMetrics()
+
+    def update(self, prediction: ImagePrediction, sample: Sample) -> None:
+        self.core.update(prediction.pixels, image_of(sample, self.task.config.target))
+
+    def compute(self) -> dict[str, float]:
+        return self.core.compute()
+
+
+@recipe
+def world_translation() -> Recipe:
+    """Edge drawings of the embedded world to its photographs, 64 x 64, pix2pix with a small generator."""
+    return Recipe(
+        name="world_translation",
+        task=Config(source="edges", target="image", discriminator=patchgan.Config(width=32, layers=2)),
+        data=world.Config(scenes=512),
+        view=View(size=(64, 64)),
+        augment=Augment(flip=0.5),
+        network=pix2pix_unet.Config(width=32, depth=6, norm="instance"),
+        optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.5, 0.999)),
+        schedule=Schedule(kind="linear", hold=0.5),
+        steps=500,
+        batch_size=8,
+        evaluate_every=100,
+    )
+
+
+@recipe
+def facades() -> Recipe:
+    """CMP facades, painted labels to photograph, pix2pix as published at 256 x 256 (54.4 M and 2.77 M parameters)."""
+    return Recipe(
+        name="facades",
+        task=Config(),
+        data=paired_folder.Config(root="data/facades", a="labels", b="photos"),
+        view=View(size=(256, 256), load_size=(286, 286)),
+        augment=Augment(flip=0.5),
+        network=pix2pix_unet.Config(),
+        optimizer=Optimizer(kind="adam", lr=2e-4, betas=(0.5, 0.999)),
+        schedule=Schedule(kind="linear", hold=0.5),
+        steps=80000,
+        batch_size=1,
+        evaluate_every=4000,
+    )

@@ -1,0 +1,196 @@
+"""What every task must hold, run over whatever files are in `tasks/`: a new task is tested by being there."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from pixelwise.config import kinds
+from pixelwise.data.loader import Batches
+from pixelwise.data.sample import Sample, collate
+from pixelwise.errors import PixelwiseError
+from pixelwise.evaluation import measure
+from pixelwise.geometry.homography import horizontal_flip
+from pixelwise.model import Model, load
+from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
+from pixelwise.run import Data, describe, proceed, start
+
+SMALL = {
+    "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
+    "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
+    "translation": (
+        "world_translation",
+        ["network.width=8", "network.depth=4", "task.discriminator.width=8", "task.discriminator.layers=1"],
+    ),
+}
+COMMON = ["data.scenes=12", "view.size=32x32", "data.size=32x32", "batch_size=4", "steps=6", "precision=float32"]
+TASK_KINDS = kinds(TASKS)
+ANSWERS_EXACTLY = [kind for kind in TASK_KINDS if kind != "translation"]
+
+
+@lru_cache
+def small(kind: str) -> Recipe:
+    """The task's world recipe, shrunk; a task without an entry in SMALL uses its first recipe on the world."""
+    name, pairs = SMALL.get(kind) or (next(n for n, f in recipes().items() if f().task.kind == kind), [])
+    return find_recipe(name).override([*COMMON, "evaluate_every=3", "checkpoint_every=2", *pairs])
+
+
+@lru_cache
+def opened(kind: str) -> Data:
+    return Data.of(small(kind))
+
+
+def untrained(kind: str) -> Model:
+    recipe, data = small(kind), opened(kind)
+    torch.manual_seed(0)
+    return Model(describe(recipe, data), data.task, data.task.networks(recipe.network))
+
+
+def batch_of(kind: str, count: int = 4) -> dict[str, torch.Tensor]:
+    data, recipe = opened(kind), small(kind)
+    return Batches(data.train, data.task.fields, recipe.view, recipe.augment, count, 0)[0]
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_every_network_of_every_phase_gets_finite_gradients(kind: str) -> None:
+    data = opened(kind)
+    networks = data.task.networks(small(kind).network)
+    batch = data.task.encode(batch_of(kind))
+    outputs = data.task.forward(networks, batch)
+    for phase in data.task.phases:
+        losses = data.task.loss(phase.name, networks, batch, outputs)
+        assert losses and all(loss.dim() == 0 for loss in losses.values())
+        parameters = [p for name in phase.networks for p in networks[name].parameters()]
+        gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True, retain_graph=True)
+        assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_one_batch_is_learned(kind: str) -> None:
+    """The loss that the deployed network minimises falls below 0.6 of its start on a batch seen again and again."""
+    data = opened(kind)
+    torch.manual_seed(0)
+    networks = data.task.networks(small(kind).network)
+    batch = data.task.encode(batch_of(kind, 2))
+    phase = data.task.phases[-1]
+    optimizer = torch.optim.Adam([p for n in phase.networks for p in networks[n].parameters()], lr=5e-3)
+    history = []
+    for _ in range(60):
+        outputs = data.task.forward(networks, batch)
+        main = next(iter(data.task.loss(phase.name, networks, batch, outputs).values()))
+        history.append(float(main))
+        optimizer.zero_grad()
+        main.backward()
+        optimizer.step()
+    assert history[-1] < 0.6 * history[0]
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_flipping_sample_flips_truth(kind: str) -> None:
+    """A mirrored sample, seen through its frame, has the same truth in the original's pixels."""
+    data = opened(kind)
+    sample = data.val.sample(0, data.task.fields)
+    size = next(iter(sample.fields.values())).frame.size
+    twice = sample.warp(horizontal_flip(size[1]), size).warp(horizontal_flip(size[1]), size)
+    for name in sample.fields:
+        for suffix, tensor in sample[name].tensors().items():
+            assert torch.equal(twice[name].tensors()[suffix].nan_to_num(-1), tensor.nan_to_num(-1)), (name, suffix)
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_truth_scores_perfectly_and_baselines_run(kind: str) -> None:
+    data = opened(kind)
+    predictors = {name: lambda s, one=p: [one(x) for x in s] for name, p in data.task.baselines(data.train).items()}
+    measured = measure(data.task, data.val, {"truth": lambda s: [data.task.truth(x) for x in s], **predictors}, 6)
+    best = {True: 0.0, False: 1.0}[data.task.minimised]
+    assert measured["truth"][data.task.primary] == pytest.approx(best, abs=1e-6)
+    assert predictors
+    for name in predictors:
+        assert measured[name][data.task.primary] != pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("size", [(32, 32), (37, 53), (16, 90), (200, 111)])
+def test_any_size_is_answered_in_its_own_pixels(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
+    model = untrained(kind)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    prediction = model(pixels)
+    assert prediction.render().size == size[::-1]
+    told = json.loads(json.dumps(prediction.to_json()))
+    assert (told["height"], told["width"]) == size
+    assert PillowImage.open(prediction.save(tmp_path / "answer.png")).size == size[::-1]
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_path_pillow_array_and_tensor_agree(kind: str, tmp_path: Path) -> None:
+    model = untrained(kind)
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    path = tmp_path / "image.png"
+    PillowImage.fromarray(pixels).save(path)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    answers = [model(x) for x in (path, PillowImage.open(path), pixels, tensor, pixels / 255)]
+    pictures = [np.asarray(answer.render()) for answer in answers]
+    assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_trained_saved_and_loaded_model_predicts_the_same(kind: str, tmp_path: Path) -> None:
+    model = proceed(start(small(kind), tmp_path / "run"))
+    again = load(tmp_path / "run")
+    sample = opened(kind).val.sample(1, opened(kind).task.fields)
+    ours, theirs = model.predict([sample])[0], again.predict([sample])[0]
+    assert np.array_equal(np.asarray(ours.render()), np.asarray(theirs.render()))
+    assert ours.to_json() == theirs.to_json()
+    for name in ("recipe.json", "metrics.jsonl", "report.html", "evaluation.json"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    assert {p.name for p in (tmp_path / "run" / "model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "selftest.safetensors",
+    }
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 4), np.uint8),
+        np.full((8, 8, 3), 255.0, np.float32),
+        np.zeros((8, 8, 3), np.int64),
+        "missing.png",
+    ],
+)
+def test_bad_input_is_a_clear_error(kind: str, image: object) -> None:
+    with pytest.raises(PixelwiseError) as caught:
+        untrained(kind)(image)  # type: ignore[arg-type]
+    assert str(caught.value)
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_batches_do_not_change_an_answer(kind: str) -> None:
+    """Predicting together or one at a time is the same up to rounding (batch statistics would differ grossly)."""
+    data, model = opened(kind), untrained(kind)
+    samples = [data.val.sample(i, data.task.fields) for i in range(3)]
+    seen = [model.description.view.fitted(Sample(s.key, {n: s[n] for n in data.task.inputs})) for s in samples]
+    with torch.inference_mode():
+        model.networks.eval()
+        together = model.outputs(collate(seen))
+        for i, one in enumerate(seen):
+            for name, output in model.outputs(collate([one])).items():
+                torch.testing.assert_close(together[name][i : i + 1], output, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+def test_fields_inputs_and_primary_exist(kind: str) -> None:
+    data = opened(kind)
+    assert set(data.task.inputs) <= set(data.task.fields) <= set(data.train.fields)
+    assert set(data.task.deployed) <= set(data.task.networks(small(kind).network))
+    result = measure(data.task, data.val, {"truth": lambda s: [data.task.truth(x) for x in s]}, 2)
+    assert data.task.primary in result["truth"]
