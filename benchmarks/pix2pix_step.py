@@ -5,10 +5,13 @@
 
 Protocol. The baseline is the step of the published PyTorch code: fp32, default Adam, generator forward, discriminator
 step on the detached picture, generator step through the updated discriminator (three passes of the discriminator, its
-parameters frozen in the last). Every round times one step of every variant in turn, in random order, in one process on
+parameters frozen in the last), every layer a plain torch module. Every round times one step of every variant in turn, in random order, in one process on
 the same data; the ratio of a round is baseline time / variant time, the figure its median over rounds with quartiles.
 `--allocator` repeats everything in a subprocess whose allocator keeps its memory (and in one with tcmalloc, if it is
 installed), by turns with plain subprocesses; the ratio is then against the baseline under the plain allocator.
+
+Variants. `products`: the deep layers as matrix products (pixelwise.nn.products). `not frozen`: what freezing the
+discriminator in the generator's phase saves; the published code does freeze it.
 
 Orders. `updated` is the published PyTorch order. `2017` is that of the Torch code: the generator learns from the
 verdict the discriminator gave before its update, so one pass over the translated picture serves both. (The Torch code
@@ -38,6 +41,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss, softplus
 
 from pixelwise.nn.networks import patchgan, pix2pix_unet
+from pixelwise.nn.products import Double, Halve
 
 TCMALLOC = ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4")
 KEEP = {
@@ -54,19 +58,22 @@ class Variant:
 
     fused: bool = False
     bfloat16: bool = False
+    products: bool = False
     frozen: bool = True
     order: str = "updated"
 
 
 VARIANTS = {
     "published": Variant(),
-    "published, weight gradients not frozen": Variant(frozen=False),
+    "published, not frozen": Variant(frozen=False),
     "fused Adam": Variant(fused=True),
+    "fused Adam, products": Variant(fused=True, products=True),
     "fused Adam, bf16": Variant(fused=True, bfloat16=True),
-    "fused Adam, 2017 order": Variant(fused=True, order="2017"),
+    "fused Adam, bf16, products": Variant(fused=True, bfloat16=True, products=True),
     "fused Adam, bf16, 2017 order": Variant(fused=True, bfloat16=True, order="2017"),
+    "fused Adam, bf16, products, 2017 order": Variant(fused=True, bfloat16=True, products=True, order="2017"),
 }
-GOALS = {"fused Adam, bf16": 1.75, "fused Adam, bf16, 2017 order": 2.0}
+GOALS = {"fused Adam, bf16, products": 1.75, "fused Adam, bf16, products, 2017 order": 2.0}
 
 
 class Run:
@@ -76,6 +83,9 @@ class Run:
         torch.manual_seed(0)
         self.variant = variant
         self.generator = pix2pix_unet.Config(width=width).build(3, 3)
+        for layer in self.generator.modules():
+            if isinstance(layer, (Halve, Double)) and not variant.products:
+                layer.few = 0
         self.discriminator = patchgan.Config(width=width).build(6, 1)
         settings = {"lr": 2e-4, "betas": (0.5, 0.999), "fused": variant.fused or None}
         self.adam_generator = torch.optim.Adam(self.generator.parameters(), **settings)
@@ -145,9 +155,7 @@ def compare_gradients() -> dict[str, float]:
 
 
 def _difference(network: torch.nn.Module, other: torch.nn.Module) -> float:
-    ours, theirs = (
-        torch.cat([p.grad.flatten() for p in n.parameters() if p.grad is not None]) for n in (network, other)
-    )
+    ours, theirs = (torch.cat([p.grad.flatten() for p in n.parameters() if p.grad is not None]) for n in (network, other))
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
@@ -195,12 +203,12 @@ def with_allocators(arguments: argparse.Namespace) -> dict[str, list[float]]:
 def report(seconds: dict[str, list[float]]) -> None:
     """Print one line per variant: median time, and the median and quartiles of the paired ratios."""
     base = seconds["published"]
-    print(f"{'variant':<62} {'ms':>7} {'ratio':>6}  quartiles    goal")
+    print(f"{'variant':<61} {'ms':>7} {'ratio':>6}  quartiles    goal")
     for name, times in seconds.items():
         ratios = [first / second for first, second in zip(base, times, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         goal = GOALS.get(name.partition(" + ")[0], "")
-        print(f"{name:<62} {1000 * statistics.median(times):7.0f} {middle:6.2f}  {low:.2f} - {high:.2f}  {goal:>5}")
+        print(f"{name:<61} {1000 * statistics.median(times):7.0f} {middle:6.2f}  {low:.2f} - {high:.2f}  {goal:>5}")
 
 
 def main() -> None:
@@ -208,9 +216,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="timed steps per variant")
     parser.add_argument("--warm-up", type=int, default=2, help="steps per variant before that")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: with 1 thread, on a busy machine"
-    )
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: with 1 thread, on a busy machine")
     parser.add_argument("--allocator", action="store_true", help="also with allocators that keep their memory")
     parser.add_argument("--part", type=int, default=5, help="rounds per subprocess with --allocator")
     parser.add_argument("--raw", action="store_true", help="print seconds as JSON, nothing else")

@@ -1,7 +1,7 @@
 """Tiny tasks for the engine's tests, and runs of them in processes of their own that can be killed.
 
 As a script: `python engine_runs.py JOB...`, each JOB a JSON object with the arguments of `job`. Every job runs in a fork of
-one parent that has done nothing but import torch, so that a test pays for that import once.
+one parent that has done nothing but import, so that a test pays for that once.
 """
 
 import contextlib
@@ -137,7 +137,7 @@ def die(*_: object) -> None:
 
 
 def dying(feed, at: int):
-    """Wrap any `batches` of a Trainer so that the process is killed, without any clean-up, when step `at` asks for its batch."""
+    """Wrap any `batches` of a Trainer: the process is killed, without any clean-up, when step `at` asks for its batch."""
 
     def between(start: int, stop: int):
         for step, batch in zip(range(start, stop), feed(start, stop), strict=True):
@@ -220,7 +220,7 @@ def start(*jobs: dict, together: bool = False) -> list[int]:
     """Run jobs one after another (or together) in processes of their own; return how each ended (a signal is negative)."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, "together" if together else "in turn", *map(json.dumps, jobs)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     sys.stderr.write(done.stderr)
     sys.stdout.write(done.stdout)
     return json.loads(done.stdout.splitlines()[-1])
@@ -259,6 +259,8 @@ def wait(child: int) -> int:
 
 
 if __name__ == "__main__":
+    import torch._dynamo  # the first optimizer of a process does, for seconds
+
     if sys.argv[1] == "together":
         codes = [wait(child) for child in [fork(arguments) for arguments in sys.argv[2:]]]
     else:

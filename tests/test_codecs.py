@@ -273,7 +273,7 @@ def test_coordinates_round_trip_and_layout():
     codec = CoordinatesCodec(2)
     points = torch.tensor([[[[10.0, 30.0], [25.5, 0.25]]]])
     targets = codec.encode(points, visible(points), (60, 40))
-    assert targets["coordinates"].flatten().tolist() == [0.25, 0.5, 0.6375, 0.25 / 60]
+    assert targets["coordinates"].flatten().tolist() == pytest.approx([0.25, 0.5, 0.6375, 0.25 / 60])
     found, confidence = codec.decode(targets["coordinates"].view(1, 4, 1, 1), (60, 40))
     torch.testing.assert_close(found, points[:, 0], atol=1e-5, rtol=0)
     assert confidence.eq(1).all() and codec.channels == 4

@@ -20,6 +20,7 @@ from pixelwise.nn.encoders import TimmEncoder
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.networks import patchgan, pix2pix_unet, regressor, unet
 from pixelwise.nn.padding import mirror, pad_to_multiple
+from pixelwise.nn.products import Double, Halve
 from pixelwise.nn.upsample import upsample
 
 SMALL: dict[str, list[dict[str, Any]]] = {
@@ -238,6 +239,35 @@ def test_initialisation_follows_the_generator() -> None:
     scales = torch.cat([m.weight for m in network.modules() if isinstance(m, nn.BatchNorm2d)])
     assert abs(scales.mean().item() - 1) < 0.003 and 0.018 < scales.std().item() < 0.022
     assert all(not b.any() for name, b in network.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize("layer_class", [Halve, Double])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 6, 2, 2), (3, 6, 4, 8), (2, 6, 5, 7)])
+def test_products_are_the_convolution(layer_class: Any, bias: bool, shape: tuple[int, ...]) -> None:
+    layer = layer_class(6, 4, bias).double()
+    convolution = layer_class(6, 4, bias).double()
+    convolution.load_state_dict(layer.state_dict())
+    convolution.few = 0
+    answers = []
+    for module in (layer, convolution):
+        maps = image(*shape).double().requires_grad_()
+        output = module(maps)
+        (output * image(*output.shape, seed=2)).sum().backward()
+        answers.append([output, maps.grad, *(parameter.grad for parameter in module.parameters())])
+    for ours, theirs in zip(*answers, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_products_are_used_for_few_positions_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("conv2d", "conv_transpose2d", "unfold", "fold"):
+        original = getattr(nn.functional, name)
+        monkeypatch.setattr(nn.functional, name, lambda *a, n=name, f=original, **k: (calls.append(n), f(*a, **k))[1])
+    layers = nn.Sequential(Halve(2, 2), Double(2, 2))
+    layers(image(1, 2, 32, 32)), layers(image(1, 2, 34, 32))
+    assert calls == ["unfold", "fold", "conv2d", "conv_transpose2d"] or calls == ["unfold", "fold"]
+    assert torch.jit.is_tracing() is False
 
 
 def test_mirror_repeats() -> None:

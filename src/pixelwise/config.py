@@ -36,7 +36,7 @@ def kinds(package: str) -> tuple[str, ...]:
     """Return the kinds on offer in `package`: the names of its public files."""
     found = importlib.util.find_spec(package)
     paths = found.submodule_search_locations if found else None
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_")))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(paths or ()) if not m.name.startswith("_")))
 
 
 def config_class(package: str, kind: str) -> type[Config]:
@@ -76,7 +76,7 @@ class Choice:
         try:
             return config_class(self.package, str(value["kind"])).model_validate(value)
         except UsageError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError("; ".join(filter(None, (str(error), error.hint)))) from None
 
 
 def choice_of(field: FieldInfo) -> Choice | None:
@@ -107,7 +107,7 @@ def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
             yield from (s for s in settings(value, key + ".") if s.key != key + ".kind")
         elif isinstance(value, Config):
             yield from settings(value, key + ".")
-        elif name != "kind" or prefix == "":
+        else:
             default = config.model_dump(mode="json")[name]
             yield Setting(key=key, default=default, description=field.description or "", schemas=[_plain(schema, name)])
 
@@ -126,21 +126,12 @@ class Overridable(Config):
         Raises:
             UsageError: An unknown key or an invalid value; all invalid values are listed.
         """
-        data: Any = self.model_dump(mode="json")
+        data = self.model_dump(mode="json")
+        # Outer before inner, and a kind before the settings that it brings.
         split = [split_override(pair) for pair in pairs]
-        for key, value in sorted(split, key=lambda pair: not pair[0].endswith("kind")):
-            *path, last = key.split(".")
-            node: Any = data
-            for part in path:
-                node = node.get(part) if isinstance(node, dict) else None
-            if not isinstance(node, dict):
+        for key, value in sorted(split, key=lambda pair: pair[0].removesuffix(".kind").count(".")):
+            if not _assign(type(self), data, key.split("."), value):
                 raise self.unknown(key)
-            if isinstance(node.get(last), dict) and "kind" in node[last]:
-                node[last] = {"kind": value}
-                continue
-            if last == "kind":
-                node.clear()
-            node[last] = parse_value(value)
         return self.checked(data)
 
     def unknown(self, key: str) -> UsageError:
@@ -149,8 +140,27 @@ class Overridable(Config):
         return UsageError(f"unknown setting {key!r}", did_you_mean(key, known) or "settings: " + ", ".join(known))
 
 
+def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -> bool:
+    """Set what `path` names in `data`, the JSON of a `config`, and tell whether there is such a setting."""
+    name, *rest = path
+    field = getattr(config, "model_fields", {}).get(name)
+    if field is None:
+        return False
+    chosen, inner = choice_of(field), data.get(name)
+    kind = inner.get("kind") if isinstance(inner, dict) else None
+    if chosen and rest in ([], ["kind"]):
+        if kind != text:
+            data[name] = config_class(chosen.package, text).model_construct().model_dump(mode="json")
+    elif rest:
+        config = config_class(chosen.package, str(kind)) if chosen else field.annotation
+        return isinstance(inner, dict) and _assign(config, inner, rest, text)
+    else:
+        data[name] = parse_value(text)
+    return True
+
+
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {key!r}"
-    return f"{key} = {error['input']!r}: {error['msg']}"
+    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"

@@ -24,6 +24,6 @@ def parse_value(text: str) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         height, x, width = text.partition("x")
-        return [int(height), int(width)] if x and height.isdigit() and width.isdigit() else text
+        return [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text

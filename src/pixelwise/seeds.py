@@ -24,7 +24,7 @@ def mixed(seed: int, *purpose: str | int) -> int:
     """Return 64 bits well mixed (SplitMix64) from the seed and the parts of the purpose."""
     state = seed & 0xFFFFFFFFFFFFFFFF
     for part in purpose:
-        state = (state ^ (_word(part) if isinstance(part, str) else part)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (_word(part) if isinstance(part, str) else int(part))) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
         state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
         state = (state ^ state >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31

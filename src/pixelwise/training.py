@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pixelwise.config import Config
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimizer(Config):
@@ -14,7 +16,7 @@ class Optimizer(Config):
 
     kind: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="adam, adamw (decoupled weight decay) or sgd")
     lr: float = Field(default=2e-4, gt=0, description="peak learning rate; the schedule multiplies it by 0 to 1")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of Adam's two moments (0.5, 0.999 for GANs)")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="decay of Adam's two moments (0.5, 0.999 for GANs)")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty for adam and sgd; decoupled shrinkage for adamw")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd; Adam takes betas instead")
 

@@ -22,9 +22,7 @@ class CoordinatesCodec(Codec[Targets]):
 
     scale = 0.0
 
-    def __init__(
-        self, points: int, *, swap: tuple[int, ...] = (), loss: Literal["l2", "l1", "smooth_l1"] = "l2"
-    ) -> None:
+    def __init__(self, points: int, *, swap: tuple[int, ...] = (), loss: Literal["l2", "l1", "smooth_l1"] = "l2") -> None:
         """Settle what is regressed.
 
         Args:

@@ -18,8 +18,6 @@ from pixelwise.losses.regression import masked_mean
 Targets = dict[str, Tensor]
 NARROWEST = 0.5
 """Least sigma in pixels of the sheets: a narrower Gaussian falls between them."""
-FAR = 1e9
-"""Squared distance, in pixels of the sheets, to a point that is not there."""
 
 
 class GaussianHeatmapsCodec(Codec[Targets]):
@@ -104,30 +102,28 @@ class GaussianHeatmapsCodec(Codec[Targets]):
                 rounded up.
 
         Returns:
-            `heatmaps` `(B, channels, h, w)`, values in [0, 1], for `cross_entropy` of sum 1; and bool `known` `(B, channels)`,
-            the sheets that have a loss.
+            `heatmaps` `(B, channels, h, w)`, values in [0, 1], for `cross_entropy` of sum 1; and the sheets that have a
+            loss, bool `known` `(B, channels)`.
         """
         points, presence = at_least_one(points, presence)
         present = presence >= Presence.HIDDEN
-        exponent = -self._squared_distance(points, present, size) / (2 * self.sigma**2)
+        x, y = (torch.where(present[..., None], points, 0) / self.stride).unbind(-1)
+        height, width = (-(-side // self.stride) for side in size)
+        across = torch.where(present[..., None], self._bell(x, width), 0)
+        heatmaps = (self._bell(y, height)[..., :, None] * across[..., None, :]).amax(1)
         known = _known(presence)
         if self.kind == "cross_entropy":
-            probability = exponent.flatten(2).softmax(-1).view_as(exponent)
-            return {"heatmaps": probability, "known": known & present.any(1)}
-        heatmaps = exponent.exp()
+            total = heatmaps.sum((2, 3), keepdim=True).clamp(min=torch.finfo(heatmaps.dtype).tiny)
+            return {"heatmaps": heatmaps / total, "known": known & present.any(1)}
         if self.background:
             heatmaps = torch.cat([heatmaps, 1 - heatmaps.amax(1, keepdim=True)], 1)
             known = torch.cat([known, known.all(1, keepdim=True)], 1)
         return {"heatmaps": heatmaps, "known": known}
 
-    def _squared_distance(self, points: Tensor, present: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the squared distance `(B, K, h, w)`, in pixels of the sheets, to the nearest present point."""
-        x, y = (torch.where(present[..., None], points, 0) / self.stride).unbind(-1)
-        height, width = (-(-side // self.stride) for side in size)
-        across = (torch.arange(width, device=x.device) + 0.5 - x[..., None]).square()
-        down = (torch.arange(height, device=y.device) + 0.5 - y[..., None]).square()
-        squared = down[..., :, None] + across[..., None, :]
-        return torch.where(present[..., None, None], squared, FAR).amin(1)
+    def _bell(self, position: Tensor, length: int) -> Tensor:
+        """Return exp(-d^2 / 2 sigma^2) `(..., length)` along one axis; their product is the Gaussian of both."""
+        distance = torch.arange(length, device=position.device) + 0.5 - position[..., None]
+        return (-distance.square() / (2 * self.sigma**2)).exp()
 
     def decode(self, outputs: Tensor, size: tuple[int, int]) -> Points:
         """Return the best position of each point.
@@ -155,10 +151,10 @@ class GaussianHeatmapsCodec(Codec[Targets]):
         """Return the loss of a sheet, averaged over the known sheets; 0 with zero gradients if there are none.
 
         `l2` is the sum of squared errors over a sheet divided by pi sigma^2, the sum of squares of one Gaussian. So a
-        sheet of zeros costs 1 whatever its size, stride and sigma. The mean over all pixels that is often taken
-        instead rewards zeros almost everywhere with a loss of (say) 0.003: the network learns that first, then its
-        gradients are too small to leave it. `cross_entropy` cannot collapse, since a softmax must put its mass
-        somewhere.
+        sheet of zeros costs 1 whatever its size, stride and sigma. The usual mean over all pixels makes the same
+        sheet cost some 0.003 and its gradients as small: plain gradient descent, or one loss among several, then
+        stays near zero (Adam alone divides such a factor out). `cross_entropy` cannot collapse: a softmax puts its
+        mass somewhere.
         """
         heatmaps, known = targets["heatmaps"], targets["known"]
         if self.kind == "cross_entropy":

@@ -38,9 +38,7 @@ class LabelMapCodec(Codec[Targets]):
 
     def __post_init__(self) -> None:
         if self.class_weights is not None and len(self.class_weights) != self.classes:
-            raise UsageError(
-                f"{len(self.class_weights)} class weights for {self.classes} classes", "give one weight per class"
-            )
+            raise UsageError(f"{len(self.class_weights)} class weights for {self.classes} classes", "give one weight per class")
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,7 @@ LOG_FLOOR = -13.8
 """Logarithm of the least belief, relative to the peak, that is told from nothing: 1e-6."""
 PRIOR = 0.1
 """Weight of the expected curvature in `log_fit`, where the peak's own pixel weighs 1."""
-RIDGE = 1e-6
+RIDGE = 1e-9
 """Weight of a zero slope: only there to make the equations solvable where nothing but the peak has any belief."""
 
 
@@ -60,10 +60,8 @@ def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
     Returns:
         `(B, K, 2)`, (x, y) in pixels of the sheet.
     """
-    middle, values = _window(log_beliefs)
-    radius = round(values.shape[-1] ** 0.5) // 2
-    offsets = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
-    v, u = (axis.flatten() for axis in torch.meshgrid(offsets, offsets, indexing="ij"))
+    column, row = argmax(log_beliefs)
+    u, v, values = _window(log_beliefs, column, row)
     design = torch.stack([torch.ones_like(u), u, v, u * u / 2, v * v / 2, u * v], -1)
     expected = -(u * u + v * v) / (2 * sigma**2)
     weighted = (2 * values).exp()[..., None] * design
@@ -71,22 +69,25 @@ def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
     right = weighted.mT @ (values - expected)[..., None]
     fitted = torch.linalg.solve_ex(weighted.mT @ design + prior, right)[0][..., 0]
     _, gx, gy, hxx, hyy, hxy = fitted.unbind(-1)
-    step, is_peak = _newton(gx, gy, hxx - 1 / sigma**2, hyy - 1 / sigma**2, hxy)
-    largest = torch.stack(argmax(log_beliefs), -1)
-    peak = torch.where(is_peak[..., None], middle + step, largest)
-    return torch.clamp(peak, largest - 1, largest + 1) + 0.5
+    step = _newton(gx, gy, hxx - 1 / sigma**2, hyy - 1 / sigma**2, hxy)
+    return torch.stack([column, row], -1) + 0.5 + step.clamp(-1, 1)
 
 
-def _window(log_beliefs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the middle `(B, K, 2)` and the values `(B, K, n * n)`, peak 0, of a window that contains the peak."""
+def _window(log_beliefs: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the window around each largest pixel: its offsets u and v from that pixel, and its values relative to it.
+
+    Each is `(B, K, n * n)`, n = 5, or 3 or 1 where the sheet is smaller.
+    """
     height, width = log_beliefs.shape[-2:]
     radius = min(RADIUS, (min(height, width) - 1) // 2)
-    column, row = argmax(log_beliefs)
-    column, row = column.clamp(radius, width - 1 - radius), row.clamp(radius, height - 1 - radius)
+    middle_x, middle_y = column.clamp(radius, width - 1 - radius), row.clamp(radius, height - 1 - radius)
     offsets = torch.arange(-radius, radius + 1, device=log_beliefs.device)
-    around = (offsets[:, None] * width + offsets).flatten()
-    values = _at(log_beliefs, (row * width + column)[..., None] + around)
-    return torch.stack([column, row], -1), (values - log_beliefs.amax((2, 3))[..., None]).clamp(min=LOG_FLOOR)
+    down, across = (axis.flatten() for axis in torch.meshgrid(offsets, offsets, indexing="ij"))
+    x, y = middle_x[..., None] + across, middle_y[..., None] + down
+    values = _at(log_beliefs, y * width + x)
+    values = (values - values.amax(-1, keepdim=True)).clamp(min=LOG_FLOOR)
+    u, v = (x - column[..., None]).to(values.dtype), (y - row[..., None]).to(values.dtype)
+    return u, v, values
 
 
 def _at(sheets: Tensor, index: Tensor) -> Tensor:
@@ -94,9 +95,9 @@ def _at(sheets: Tensor, index: Tensor) -> Tensor:
     return sheets.flatten(2).gather(-1, index)
 
 
-def _newton(gx: Tensor, gy: Tensor, hxx: Tensor, hyy: Tensor, hxy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the step -H^-1 g to the extremum, `(..., 2)`, and whether that is a maximum (H negative definite)."""
+def _newton(gx: Tensor, gy: Tensor, hxx: Tensor, hyy: Tensor, hxy: Tensor) -> Tensor:
+    """Return the step -H^-1 g `(..., 2)` to the maximum, or 0 where there is none (H is not negative definite)."""
     determinant = hxx * hyy - hxy * hxy
     is_peak = (determinant > 0) & (hxx < 0)
-    safe = torch.where(is_peak, determinant, 1)
-    return torch.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy], -1) / safe[..., None], is_peak
+    step = torch.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy], -1) / torch.where(is_peak, determinant, 1)[..., None]
+    return torch.where(is_peak[..., None], step, 0)

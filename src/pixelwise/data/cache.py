@@ -1,7 +1,7 @@
 """Decoding and resizing is most of the work of reading an image, so it is done once and kept on disk, ready to be mapped.
 
-An entry is a `.npy` file named by the digest of the image file's bytes and of what was done to it, with a checksum after the
-pixels. Any number of processes may share the folder: an entry appears whole by a rename, writers take turns under a file
+An entry is a `.npy` file named by the digest of the image file's bytes and of what was done to it, with a checksum and the
+original's size after the pixels. Any number of processes may share the folder: an entry appears whole by a rename, writers take turns under a file
 lock, and the sum of all entries never exceeds the bound, because the least recently used ones are removed first.
 """
 
@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from pixelwise.geometry.homography import Size
 
 LIMIT = 20 * 2**30
 """Bytes of all entries together, unless PIXELWISE_CACHE_LIMIT says otherwise."""
@@ -25,6 +30,9 @@ MOST_OPEN = 16384
 """Entries mapped at a time; systems allow a process 65530 maps."""
 KEPT = 0.9
 """Share of the bound that eviction leaves, so that it is rare."""
+FORMAT = 1
+"""Part of every key; raised when entries or the ways of making them change."""
+_FOOTER = struct.Struct("<QII")
 _DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32}
 
 
@@ -34,18 +42,25 @@ def cache_folder() -> Path:
     return Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelwise")
 
 
+class Picture(NamedTuple):
+    """The values of an image, label map, depth or normals, and the (height, width) of the original it was made from."""
+
+    values: Tensor
+    original_size: Size
+
+
 class Cache:
-    """Arrays on disk, bounded in total and shared between processes.
+    """Pictures on disk, bounded in total and shared between processes.
 
     Attributes:
         folder: Where the entries are.
-        limit: Largest sum of their sizes in bytes; a larger array is not kept.
+        limit: Largest sum of their sizes in bytes; a larger picture is not kept.
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         self.folder = folder or cache_folder() / "pixels"
         self.limit = int(os.environ.get("PIXELWISE_CACHE_LIMIT", LIMIT)) if limit is None else limit
-        self._open: dict[str, Tensor] = {}
+        self._open: dict[str, Picture] = {}
         self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
 
     def __getstate__(self) -> tuple[Path, int]:
@@ -54,31 +69,35 @@ class Cache:
     def __setstate__(self, state: tuple[Path, int]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
-    def get(self, path: Path, preparation: str, build: Callable[[], Tensor]) -> Tensor:
-        """Return the array that `build` makes from the file at `path`, from the cache where it is there.
+    def get(self, path: Path, preparation: str, build: Callable[[], Picture]) -> Picture:
+        """Return what `build` makes from the file at `path`, from the cache where it is there.
 
         Args:
             path: The file; its contents are the key, so copies share an entry and a changed file gets a new one.
-            preparation: Everything else the array depends on.
-            build: Makes it, uint8 or float32 of any shape; called if there is no sound entry.
+            preparation: Everything else the values depend on.
+            build: Makes the picture, uint8 or float32; called if there is no sound entry.
 
         Returns:
-            A tensor mapped copy-on-write: changing it changes no file.
-
-        Raises:
-            OSError: `path` cannot be read. A cache that cannot be written only makes things slower.
+            The picture, mapped copy-on-write: changing it changes no file. A cache that cannot be written only makes
+            things slower.
         """
-        key = hashlib.blake2b(f"1 {self._digest(path)} {preparation}".encode(), digest_size=20).hexdigest()
-        if key in self._open:
-            return self._open[key]
-        entry = self.folder / key[:2] / f"{key}.npy"
-        found = _mapped(entry)
+        try:
+            key = f"{self._digest(path)} {preparation}"
+        except OSError:
+            return build()
+        found = self._open.get(key)
         if found is None:
-            found = build().contiguous()
-            self._write(entry, found.numpy())
-        if len(self._open) >= MOST_OPEN:
-            self._open.clear()
-        self._open[key] = found
+            name = hashlib.blake2b(f"{FORMAT} {key}".encode(), digest_size=20).hexdigest()
+            entry = self.folder / name[:2] / f"{name}.npy"
+            found = _mapped(entry)
+            if found is None:
+                built = build()
+                found = self._write(entry, built)
+                if found is None:
+                    return built
+            if len(self._open) >= MOST_OPEN:
+                self._open.clear()
+            self._open[key] = found
         return found
 
     def _digest(self, path: Path) -> str:
@@ -90,37 +109,44 @@ class Cache:
             self._digests[path] = known
         return known[1]
 
-    def _write(self, entry: Path, array: NDArray[np.generic]) -> None:
+    def _write(self, entry: Path, picture: Picture) -> Picture | None:
         """Add an entry if it fits, counting it before it exists, so that a crash can only make the count too large."""
-        contents = _header(array)
-        size = len(contents) + array.nbytes + 8
+        array = picture.values.contiguous().numpy()
+        header, footer = _header(array), _FOOTER.pack(_checksum(array), *picture.original_size)
+        size = len(header) + array.nbytes + len(footer)
         if size > self.limit:
-            return
+            return None
         try:
             with _locked(self.folder) as total:
+                found = _mapped(entry)
+                if found is not None:
+                    return found
+                entry.unlink(missing_ok=True)
                 used = _read_total(total)
                 if used is None or used + size > self.limit:
                     used = self._evict(size)
                 _write_total(total, used + size)
-                entry.parent.mkdir(exist_ok=True)
-                draft = self.folder / "draft"
-                with draft.open("wb") as file:
-                    file.write(contents)
-                    file.write(array.data)
-                    file.write(_checksum(array))
-                draft.replace(entry)
+                self._place(entry, header, array, footer)
         except OSError:
-            return
+            return None
+        return _mapped(entry)
+
+    def _place(self, entry: Path, *parts: bytes | NDArray[Any]) -> None:
+        draft = self.folder / "draft"
+        with draft.open("wb", buffering=0) as file:
+            for part in parts:
+                file.write(part)
+        entry.parent.mkdir(exist_ok=True)
+        draft.replace(entry)
 
     def _evict(self, size: int) -> int:
         """Remove the entries used longest ago until `size` more bytes fit; return what the rest holds."""
         (self.folder / "draft").unlink(missing_ok=True)
         entries = sorted((state.st_mtime_ns, state.st_size, path) for path, state in self._entries())
         used = sum(length for _, length, _ in entries)
-        if used + size <= self.limit:
-            return used
+        room = used if used + size <= self.limit else min(int(KEPT * self.limit), self.limit - size)
         for _, length, path in entries:
-            if used + size <= self.limit and used <= KEPT * self.limit:
+            if used <= room:
                 break
             path.unlink(missing_ok=True)
             used -= length
@@ -149,25 +175,23 @@ def _read_total(total: io.FileIO) -> int | None:
 
 def _write_total(total: io.FileIO, used: int) -> None:
     total.seek(0)
-    total.truncate()
-    total.write(b"%d" % used)
+    total.write(b"%020d" % used)
 
 
-def _header(array: NDArray[np.generic]) -> bytes:
+def _header(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return stream.getvalue()
 
 
-def _checksum(array: NDArray[np.generic]) -> bytes:
+def _checksum(array: NDArray[Any]) -> int:
     """Sum the bytes as 64-bit words: it finds pages that never reached the disk at the speed of memory."""
     flat = array.reshape(-1).view(np.uint8)
-    whole = len(flat) // 8 * 8
-    words, rest = flat[:whole].view(np.uint64), flat[whole:]
-    return ((int(words.sum(dtype=np.uint64)) + 257 * int(rest.sum(dtype=np.uint64)) + 1) % 2**64).to_bytes(8, "little")
+    whole = flat.size // 8 * 8
+    return (int(flat[:whole].view(np.uint64).sum()) + 257 * int(flat[whole:].sum()) + 1) % 2**64
 
 
-def _mapped(entry: Path) -> Tensor | None:
+def _mapped(entry: Path) -> Picture | None:
     """Map an entry and mark it as used, or return nothing if it is missing or damaged.
 
     `torch.from_file` maps privately and keeps no file open, so thousands of entries stay within the limit on open files.
@@ -176,16 +200,16 @@ def _mapped(entry: Path) -> Tensor | None:
         with entry.open("rb") as file:
             np.lib.format.read_magic(file)
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            start = file.tell()
-        size = entry.stat().st_size
-        count = size - start - 8
-        if count < 0 or count != int(np.prod(shape)) * dtype.itemsize:
+            start, size = file.tell(), os.fstat(file.fileno()).st_size
+        end = start + math.prod(shape) * dtype.itemsize
+        if end + _FOOTER.size != size:
             return None
-        data = torch.from_file(str(entry), shared=False, size=size, dtype=torch.uint8)
-        array = data[start : start + count].view(_DTYPES[dtype]).view(shape)
-        if _checksum(array.numpy()) != data[start + count :].numpy().tobytes():
+        contents = torch.from_file(str(entry), shared=False, size=size, dtype=torch.uint8)
+        values = contents[start:end].view(_DTYPES[dtype]).view(shape)
+        checksum, height, width = _FOOTER.unpack(contents[end:].numpy())
+        if checksum != _checksum(values.numpy()):
             return None
         os.utime(entry)
     except (OSError, ValueError, KeyError, RuntimeError):
         return None
-    return array
+    return Picture(values, (height, width))

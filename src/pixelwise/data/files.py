@@ -1,4 +1,4 @@
-"""What every reader of folders shares: which images are there, which pair up, which are held out, and which are sound."""
+"""What all readers of folders share: which images are there, which pair up, are held out, and can be read."""
 
 from __future__ import annotations
 
@@ -108,9 +108,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise DataError(
-            f"no such file: {path}", did_you_mean(path.name, (p.name for p in path.parent.glob("*")))
-        ) from None
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*")))
+        raise DataError(f"no such file: {path}", near) from None
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from None
 

@@ -1,7 +1,7 @@
 """Any image file becomes uint8 RGB pixels or class indices, and a damaged or hostile one a clear error.
 
-Only the formats below are ever tried, so no file can start an external interpreter (PostScript), and the size in the header is
-checked before any pixel is decoded.
+Only the formats below are ever tried, so no file can start an external interpreter (PostScript), and the size in the
+header is checked before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pixelwise.errors import DataError, did_you_mean
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
@@ -134,9 +134,7 @@ def decode_labels(
     if wrong.any():
         y, x = np.argwhere(wrong)[0]
         what = f"class {stored[y, x]} at (x={x}, y={y})"
-        raise DataError(
-            f"{name}: {what}, but classes={classes} allows 0..{classes - 1} and ignore={ignore}", _masks(stored)
-        )
+        raise DataError(f"{name}: {what}, but classes={classes} allows 0..{classes - 1} and ignore={ignore}", _masks(stored))
     return torch.from_numpy(np.where(stored == ignore, IGNORE, stored).astype(np.uint8))
 
 
@@ -146,9 +144,7 @@ def name_of(source: Path | bytes) -> str:
 
 
 def _masks(stored: NDArray[np.int32]) -> str:
-    return (
-        "a black and white mask needs a 1-bit PNG, or the values 0 and 1" if set(np.unique(stored)) == {0, 255} else ""
-    )
+    return "a black and white mask needs a 1-bit PNG, or the values 0 and 1" if set(np.unique(stored)) == {0, 255} else ""
 
 
 @contextmanager

@@ -25,7 +25,7 @@ _SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Z
 
 
 def swap_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which point takes each point's name in a mirror, from left/right or l/r in the names; empty if none does."""
+    """Return which point takes each point's name in a mirror, by left/right or l/r in the names; empty if none does."""
     places = {name: i for i, name in enumerate(names)}
     swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
     return () if swap == tuple(range(len(names))) else swap
@@ -104,6 +104,7 @@ class KeypointFiles(Dataset):
     def __init__(self, root: Path, records: Sequence[Record], meta: Meta) -> None:
         self.root, self.meta = root, meta
         self.records = sorted(records, key=lambda r: r.path)
+        self._sizes: dict[Path, Size] = {}
         self._note_strays()
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class KeypointFiles(Dataset):
             pixels = decode_image(item.path, self.notes)
             read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
         if "keypoints" in fields:
-            size = read["image"].frame.size if read else item.size or image_size(item.path)
+            size = read["image"].frame.size if read else item.size or self._size(item.path)
             if size != (item.size or size):
                 stated = f"{item.size[1]}x{item.size[0]}" if item.size else ""
                 raise DataError(f"{item.path}: {size[1]}x{size[0]}, but its keypoints are for {stated}", SKIP_HINT)
@@ -136,6 +137,11 @@ class KeypointFiles(Dataset):
     def source(self, index: int, field: str) -> Source | None:
         """Return the image file."""
         return Source(self.records[index].path, "image") if field == "image" else None
+
+    def _size(self, path: Path) -> Size:
+        if path not in self._sizes:
+            self._sizes[path] = image_size(path)
+        return self._sizes[path]
 
     def _keypoints(self, item: Record, size: Size) -> Keypoints:
         points = item.points * torch.tensor([size[1], size[0]]) if item.relative else item.points

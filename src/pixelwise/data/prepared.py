@@ -5,17 +5,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from pixelwise.data.augment import View
-from pixelwise.data.cache import MOST_OPEN, Cache
-from pixelwise.data.dataset import Dataset, Source
+from pixelwise.data.cache import Cache, Picture
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Depth, Field, Image, LabelMap, Normals, Sample
 from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.homography import resize
 
 _MAPS = {(3, torch.uint8): Image, (2, torch.uint8): LabelMap, (2, torch.float32): Depth, (3, torch.float32): Normals}
 
 
-def prepared(dataset: Dataset, fields: Sequence[str], view: View, cache: Cache | None = None) -> Prepared:
-    """Return `dataset` as training reads it, its decoded pixels kept in `cache` (default: the user's cache folder)."""
-    return Prepared(dataset, fields, view, cache or Cache())
+class Prepared(Dataset):
+    """Another dataset's samples as `view.base` gives them; fields with a source come from the cache if there is one."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[str], view: View, cache: Cache | None) -> None:
+        self.dataset, self.fields, self.view, self.cache = dataset, tuple(fields), view, cache
+        self.meta, self.notes = dataset.meta, dataset.notes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def key(self, index: int) -> str:
+        """Return the sample's key in the other dataset."""
+        return self.dataset.key(index)
+
+    def sample(self, index: int, fields: Sequence[str]) -> Sample:
+        """Return sample `index`, resized to `view.load_size` if that is set: images bicubically, labels to the nearest.
+
+        Raises:
+            DataError: A file of the sample is missing or damaged.
+        """
+        if self.cache is None:
+            return self.view.base(self.dataset.sample(index, fields))
+        cached = {name: source for name in fields if (source := self.dataset.source(index, name))}
+        read: dict[str, Field] = {}
+        rest = [name for name in fields if name not in cached]
+        if rest:
+            read |= self.view.base(self.dataset.sample(index, rest)).fields
+        built: dict[str, Field] = {}
+
+        def build() -> Picture:
+            if not built:
+                built.update(self.view.base(self.dataset.sample(index, tuple(cached))).fields)
+            field = built[name]
+            return Picture(field.tensors()[""], field.frame.original_size)
+
+        for name, source in cached.items():
+            read[name] = _field(self.cache.get(source.path, f"{source.reading} {self.view.load_size}", build))
+        return Sample(self.key(index), {name: read[name] for name in fields})
+
+
+def prepared(dataset: Dataset, fields: Sequence[str], view: View) -> Prepared:
+    """Return `dataset` as training reads it, its decoded pictures kept in the user's cache folder."""
+    return Prepared(dataset, fields, view, Cache())
+
+
+def _field(picture: Picture) -> Field:
+    """Return the field whose tensor this is: its number of axes and dtype tell which."""
+    values, original = picture
+    size = (values.shape[-2], values.shape[-1])
+    frame = Frame.of(size) if size == original else Frame(resize(original, size), original, size)
+    return _MAPS[values.dim(), values.dtype](values, frame)

@@ -26,9 +26,7 @@ class Progress:
             TextColumn("{task.fields[now]}"),
         )
         self._live = self.console.is_terminal
-        self._bar = Bar(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, disable=not self._live
-        )
+        self._bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, disable=not self._live)
         self._task = self._bar.add_task(escape(title), total=steps, now="")
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:

@@ -92,9 +92,11 @@ def warp_normals(normals: Tensor, matrix: Matrix, size: Size) -> Tensor:
 def resize_bicubic(image: Tensor, size: Size) -> Tensor:
     """Resize a uint8 picture (C, H, W) to `size` as Pillow's antialiased bicubic does, bit for bit."""
     height, width = size
-    channels = [PIL.Image.fromarray(channel.numpy()) for channel in image]
-    resized = [np.asarray(c.resize((width, height), PIL.Image.Resampling.BICUBIC)) for c in channels]
-    return torch.from_numpy(np.stack(resized))
+    whole = len(image) == 3
+    parts = [image.permute(1, 2, 0)] if whole else list(image)
+    pictures = [PIL.Image.fromarray(np.ascontiguousarray(part.numpy())) for part in parts]
+    resized = [np.array(p.resize((width, height), PIL.Image.Resampling.BICUBIC)) for p in pictures]
+    return torch.from_numpy(resized[0]).permute(2, 0, 1) if whole else torch.from_numpy(np.stack(resized))
 
 
 def _floating(image: Tensor) -> Tensor:

@@ -108,7 +108,8 @@ class ImageMetrics:
     def compute(self) -> dict[str, float]:
         """Return the mean of every metric over the images."""
         names = dict.fromkeys(name for record in self.records for name in record)
-        return averages({n: torch.tensor([r.get(n, torch.nan) for r in self.records]) for n in names})
+        columns = {name: [record.get(name, torch.nan) for record in self.records] for name in names}
+        return averages({name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()})
 
 
 def _unit(image: Tensor) -> Tensor:

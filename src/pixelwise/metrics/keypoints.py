@@ -30,7 +30,8 @@ def between(first: int, second: int) -> Length:
     """Return the length between two points, such as the outer corners of the eyes or the ends of the torso."""
 
     def distance(points: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(points[:, first] - points[:, second], dim=-1)
+        apart: Tensor = torch.linalg.vector_norm(points[:, first] - points[:, second], dim=-1)
+        return apart
 
     return distance
 

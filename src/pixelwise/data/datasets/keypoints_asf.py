@@ -1,8 +1,8 @@
 """The .asf files of the IMM face database (Stegmann, Ersboll & Larsen, 2003): relative points, one file per image.
 
-A file holds, besides comments, the number of points, one row per point (path, type, x, y, number, two neighbours) and the
-name of its image. Rows are read by white space, since the widths vary. Persons are held out whole: a file name begins with
-its person's number, as in `29-1m.asf`.
+A file holds, besides comments, the number of points, one row per point (path, type, x, y, number, two neighbours) and
+the name of its image. Rows are read by white space, since the widths vary. Persons are held out whole: a file name begins
+with its person's number, as in `29-1m.asf`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,7 @@ class Config(DataConfig):
         if not paths:
             raise DataError(f"no .asf files in {folder}")
         if parted:
-            paths = [
-                paths[i]
-                for i in part([_person(p) for p in paths], split, self.val_fraction, self.val_groups, str(root))
-            ]
+            paths = [paths[i] for i in part([_person(p) for p in paths], split, self.val_fraction, self.val_groups, str(root))]
         records = [_read(path) for path in paths]
         counts = {item.points.shape[1] for item in records}
         if len(counts) != 1:
@@ -75,9 +72,7 @@ def _read(path: Path) -> Record:
     except (ValueError, IndexError):
         what = "expected the number of points, then one row of at least 4 numbers for each"
         raise DataError(f"{path}: not an .asf file of points", what) from None
-    return record(
-        _image(path, [word for row in lines[count + 1 :] for word in row]), [points], _person(path), relative=True
-    )
+    return record(_image(path, [word for row in lines[count + 1 :] for word in row]), [points], _person(path), relative=True)
 
 
 def _image(path: Path, words: list[str]) -> Path:

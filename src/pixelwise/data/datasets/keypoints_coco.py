@@ -91,8 +91,10 @@ def _parse(data: Any, path: Path) -> tuple[list[Record], Meta]:
     edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton", ()))
     instances: dict[Any, list[list[list[float]]]] = defaultdict(list)
     for one in data["annotations"]:
-        if one["category_id"] == category["id"] and not one.get("iscrowd") and any(one.get("keypoints", [])[2::3]):
-            instances[one["image_id"]].append(_rows(one["keypoints"], len(names)))
+        if one["category_id"] == category["id"] and not one.get("iscrowd") and "keypoints" in one:
+            rows = _rows(one["keypoints"], len(names))
+            if any(presence for _, _, presence in rows):
+                instances[one["image_id"]].append(rows)
     records = [
         record(Path(image["file_name"]), instances[image["id"]], size=(int(image["height"]), int(image["width"])))
         for image in data["images"]
@@ -106,7 +108,4 @@ def _parse(data: Any, path: Path) -> tuple[list[Record], Meta]:
 def _rows(flat: list[float], count: int) -> list[list[float]]:
     if len(flat) != 3 * count:
         raise ValueError(f"{len(flat)} numbers for {count} points")
-    return [
-        [x, y, PRESENCE[int(v)]] if v else [nan, nan, 0]
-        for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    ]
+    return [[x, y, PRESENCE[int(v)]] if v else [nan, nan, 0] for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]

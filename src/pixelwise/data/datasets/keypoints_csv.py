@@ -5,7 +5,7 @@ The header tells the form:
 - wide, a row per image: `file,nose_x,nose_y,tail_x,tail_y` or `file,x1,y1,x2,y2`
 - long, a row per point: `file,name,x,y` and if known `visible`
 
-An empty or NaN cell is an unlabelled point. `visible` is 1 for visible and 0 for hidden (or absent, if x and y are empty).
+An empty or NaN cell is an unlabelled point. `visible` is 1 for visible and 0 for hidden, or absent if x and y are empty.
 Images are in `images` beside the table or right beside it.
 """
 
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part
-from pixelwise.data.keypoints import KeypointFiles, Record, image_folder, point_names, record, require_images, swap_of
+from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images, swap_of
 from pixelwise.data.sample import Presence
 from pixelwise.errors import DataError
 
@@ -46,7 +45,7 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         path, parted = _table(root, split)
         names, rows = _parse(path)
-        records = [_record(image_folder(path.parent) / file, points) for file, points in rows.items()]
+        records = [record(image_folder(path.parent) / file, [points]) for file, points in rows.items()]
         if parted:
             records = [records[i] for i in part(list(rows), split, self.val_fraction, where=str(path))]
         if self.on_error == "stop":
@@ -61,14 +60,8 @@ def _table(root: Path, split: str) -> tuple[Path, bool]:
             return path, False
     found = sorted(root.glob("*.csv"))
     if len(found) != 1:
-        raise DataError(
-            f"{root}: no table for {split!r}", f"expected {split}.csv, {split}/keypoints.csv or keypoints.csv"
-        )
+        raise DataError(f"{root}: no table for {split!r}", f"expected {split}.csv or keypoints.csv")
     return found[0], True
-
-
-def _record(path: Path, points: Sequence[Row]) -> Record:
-    return record(path, [points])
 
 
 def _parse(path: Path) -> Table:
@@ -79,9 +72,7 @@ def _parse(path: Path) -> Table:
             return _long(lines)
         return _wide(header, lines, path)
     except (ValueError, IndexError) as error:
-        raise DataError(
-            f"{path}: {error}", "a row is file,x,y,... or file,name,x,y,visible as the header says"
-        ) from None
+        raise DataError(f"{path}: {error}", "each row has the columns that the header names") from None
 
 
 def _wide(header: list[str], lines: list[list[str]], path: Path) -> Table:
@@ -112,7 +103,7 @@ def _long(lines: list[list[str]]) -> Table:
 
 
 def _presence(place: Row, visible: str) -> float:
-    known = place == place  # NaN differs from itself
+    known = not any(isnan(v) for v in place)
     if visible == "":
         return Presence.VISIBLE if known else Presence.UNKNOWN
     if float(visible) > 0:

@@ -1,9 +1,10 @@
 """Keypoints in our own JSON: `<split>/keypoints.json`, or one `keypoints.json` whose items are parted.
 
 `{"names": ["nose", "left_eye", "right_eye"], "swap": [0, 2, 1], "edges": [[0, 1]], "items": [{"file": "a.jpg",
-"width": 640, "height": 480, "points": [[12.5, 40], null, [3, 4]], "presence": [3, 0, 2]}]}`, images in `images` beside it
-or right beside it. `points_rel` are fractions of width and height; `instances` is a list of `points`, one per object.
-`swap` is read from left and right in the names where it is not stated. `presence` is 0 unknown, 1 absent, 2 hidden, 3 visible.
+"width": 640, "height": 480, "points": [[12.5, 40], null, [3, 4]], "presence": [3, 0, 2]}]}`, with the images in `images`
+beside it or right beside it. `points_rel` are fractions of width and height; `instances` is a list of `points`, one per
+object. `swap` is read from left and right in the names where it is not stated. `presence` is 0 unknown, 1 absent, 2
+hidden, 3 visible.
 """
 
 from __future__ import annotations
@@ -78,9 +79,7 @@ class Config(DataConfig):
 def _items(data: Any, path: Path) -> list[Any]:
     items = data.get("items") if isinstance(data, dict) else None
     if not isinstance(items, list) or not items:
-        raise DataError(
-            f'{path}: no list "items"', 'expected {"names": [...], "items": [{"file": ..., "points": [...]}]}'
-        )
+        raise DataError(f'{path}: no list "items"', 'expected {"names": [...], "items": [{"file": ..., "points": [...]}]}')
     return items
 
 

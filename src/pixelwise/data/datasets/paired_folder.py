@@ -4,7 +4,8 @@
 - `<root>/<split>A` and `<root>/<split>B` with the same file names
 - `<root>/<split>/<a>` and `<root>/<split>/<b>` with the same file names, e.g. `photos` and `labels`
 
-Where there is no val folder, part of train is held out. Palette PNGs are label maps if `<root>/meta.json` names the classes.
+Where there is no val folder, part of train is held out. Palette PNGs are label maps if `<root>/meta.json` names the
+classes.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ class Config(DataConfig):
     """Pairs of images in folders."""
 
     kind: Literal["paired_folder"] = "paired_folder"
-    root: Annotated[
-        str, Setting(description="folder with train/ of side-by-side images, trainA+trainB, or train/{a,b}")
-    ]
+    root: Annotated[str, Setting(description="folder with train/ of side-by-side images, trainA and trainB, or train/{a,b}")]
     a: Annotated[str, Setting(description="sub-folder of the A images (default: the first of two)")] = ""
     b: Annotated[str, Setting(description="sub-folder of the B images (default: the other of two)")] = ""
     val_fraction: ValFraction = 0.1
@@ -59,14 +58,10 @@ class Config(DataConfig):
                 return (folder,), parted
             names = (found[0], found[-1])
             if len(found) != 2:
-                raise DataError(
-                    f"{folder}: {len(found)} folders, expected a pair", f"choose data.a and data.b of {found}"
-                )
+                raise DataError(f"{folder}: {len(found)} folders, expected a pair", f"choose data.a and data.b of {found}")
         for name in names:
             if name not in found:
-                raise DataError(
-                    f"no such folder: {folder / name}", did_you_mean(name, found) or "set data.a and data.b"
-                )
+                raise DataError(f"no such folder: {folder / name}", did_you_mean(name, found) or "set data.a and data.b")
         return tuple(folder / name for name in names), parted
 
 

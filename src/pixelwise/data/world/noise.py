@@ -32,9 +32,18 @@ def noise(u: Array, v: Array) -> Array:
     return np.asarray(_table()[row * _SIDE + column])
 
 
+def smooth_noise(u: Array, v: Array) -> Array:
+    """Return `noise` interpolated between cells, for patterns whose cells are larger than pixels."""
+    column, row = np.floor(u), np.floor(v)
+    right, down = u - column, v - row
+    above = noise(column, row) * (1 - right) + noise(column + 1, row) * right
+    below = noise(column, row + 1) * (1 - right) + noise(column + 1, row + 1) * right
+    return np.asarray(above * (1 - down) + below * down)
+
+
 def dice(*parts: Array) -> Array:
     """Return a hash in [0, 1) of integer arrays, the same wherever and whenever it is asked."""
-    mixed = np.uint32(0x9E3779B9)
+    mixed: Array = np.array(0x9E3779B9, np.uint32)
     for part in parts:
         mixed = (mixed ^ part.astype(np.int64).astype(np.uint32)) * np.uint32(0x85EBCA6B)
         mixed = (mixed ^ mixed >> np.uint32(13)) * np.uint32(0xC2B2AE35)

@@ -127,7 +127,7 @@ def cars(draws: Draws, place: Array, yaw: Array, active: Array, instance: Array)
     colour = draws.colours((0, 1), (0, 0.9), (0.16, 0.95), count)
     common = {"active": active, "category": CAR, "instance": instance}
 
-    def at(x: Array, y: Array, z: Array) -> Array:
+    def at(x: Array, y: Array | float, z: Array) -> Array:
         return np.asarray(place + np.einsum("bni,bnij->bnj", vector(x, -y, z), frame))
 
     def part(low: Array, high: Array, half_wide: Array, half_long: Array, z: Array, **values: object) -> Array:

@@ -99,7 +99,7 @@ def posed(draws: Draws, feet: Array, stature: Array, yaw: Array) -> dict[str, Ar
     def bone(length: float, swing: Array, spread: Array, side: int) -> Array:
         """Return a bone that hangs down, swung forward and spread to its own side."""
         hanging = np.cos(swing)[..., None] * down + np.sin(swing)[..., None] * forward
-        return length * (np.cos(spread)[..., None] * hanging + side * np.sin(spread)[..., None] * left)
+        return np.asarray(length * (np.cos(spread)[..., None] * hanging + side * np.sin(spread)[..., None] * left))
 
     lean, tilt = pose[..., 11], draws.uniform(-0.1, 0.1, people)
     spine = -bone(1.0, -lean, tilt, 1)
@@ -149,9 +149,10 @@ def limbs(points: dict[str, Array], stature: Array, yaw: Array, clothes: Array, 
     """
     left = vector(np.cos(yaw), 0, np.sin(yaw))
     forward = vector(np.sin(yaw), 0, -np.cos(yaw))
+    scenes, people = yaw.shape
     made = []
     for start, end, radius, flat, wear in _LIMBS:
         across = forward if (start, end) in (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")) else left
         fields = between(points[start], points[end], radius * stature, across, flat)
-        made.append(solids(*yaw.shape, kind=CAPSULE, colour=clothes[:, :, wear], **fields, **values))
+        made.append(solids(scenes, people, kind=CAPSULE, colour=clothes[:, :, wear], **fields, **values))
     return np.stack(made, 2)

@@ -5,7 +5,7 @@ The pictures are filtered from rays at pixel centres, borders and corners; the a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -24,7 +24,7 @@ MAPS = ("labels", "instances", "depth", "normals", "boundaries")
 def rays(scene: Scene, size: tuple[int, int], step: int) -> Rays:
     """Return the rays of a picture: `step` 1 has pixel centres only, 2 also what lies half way between, borders included."""
     height, width = size
-    x, y = ((np.arange(step * n + step - 1) + 1) / step - (0.5 if step == 1 else 0.5) for n in (width, height))
+    x, y = (np.arange(n) + 0.5 if step == 1 else np.arange(2 * n + 1) / 2 for n in (width, height))
     look = scene.look
     scale = look["focal"] * height
     slope_x, slope_y = (x - width / 2) / scale, (y - look["horizon"] * height) / scale
@@ -40,7 +40,13 @@ def project(scene: Scene, points: Array, size: tuple[int, int]) -> Array:
     return np.stack([x, y], -1).astype(np.float32)
 
 
-def render(scene: Scene, size: tuple[int, int], fields: Iterable[str], unknown: float, noise: np.random.Generator) -> dict[str, Array]:
+def render(
+    scene: Scene,
+    size: tuple[int, int],
+    fields: Iterable[str],
+    unknown: float,
+    noise: Callable[[str], np.random.Generator],
+) -> dict[str, Array]:
     """Return the asked fields of one scene.
 
     Args:
@@ -48,7 +54,7 @@ def render(scene: Scene, size: tuple[int, int], fields: Iterable[str], unknown: 
         size: Height and width in pixels.
         fields: Any of PICTURES (uint8 (3, H, W)) and MAPS.
         unknown: Share of the objects that are left unlabelled or whose border is void.
-        noise: Random numbers of the sensors.
+        noise: Random numbers of the sensor that takes the picture of this name.
     """
     wanted = set(fields)
     made: dict[str, Array] = {}
@@ -59,13 +65,13 @@ def render(scene: Scene, size: tuple[int, int], fields: Iterable[str], unknown: 
         colour = shading.albedo(scene, surface)
     if "image" in wanted:
         radiance = surface.picture(shading.day(scene, surface, colour, light))
-        made["image"] = sensor(shading.tent(radiance), scene.look["noise"], noise)
+        made["image"] = sensor(shading.tent(radiance), scene.look["noise"], noise("image"))
     if "night" in wanted:
         radiance = surface.picture(shading.night(scene, surface, colour))
-        made["night"] = sensor(shading.tent(radiance), 0.6 * scene.look["noise"] + 0.012, noise)
+        made["night"] = sensor(shading.tent(radiance), 0.6 * scene.look["noise"] + 0.012, noise("night"))
     if "thermal" in wanted:
         warmth = shading.tent(surface.picture(shading.temperature(scene, surface, light)))
-        made["thermal"] = thermal_palette(warmth + 0.012 * noise.standard_normal(warmth.shape, np.float32))
+        made["thermal"] = thermal_palette(warmth + 0.012 * noise("thermal").standard_normal(warmth.shape, np.float32))
     if "edges" in wanted:
         made["edges"] = pen(scene, surface)
     made.update(_maps(scene, surface, step, wanted, unknown))

@@ -91,7 +91,7 @@ def _bricks(a: Array, b: Array) -> Array:
 
 
 def _spots(a: Array, b: Array) -> Array:
-    return np.clip(8 * noise(a * 9, b * 9 + 77) - 4, 0, 1)
+    return np.asarray(np.clip(8 * noise(a * 9, b * 9 + 77) - 4, 0, 1))
 
 
 _PATTERNS = {o.STRIPES: _stripes, o.CHECKS: _checks, o.BRICKS: _bricks, o.SPOTS: _spots}
@@ -176,12 +176,12 @@ def day(scene: Scene, surface: Surface, colour: Array, light: Array) -> Array:
     made += (column(look["skyline"]) - made) * veil
     sky = np.flatnonzero(surface.solid == IN_SKY)
     made[:, sky] = _sky(scene, x[sky], y[sky])
-    return made * column(look["tint"])
+    return np.asarray(made * column(look["tint"]))
 
 
 def _sky_gradient(scene: Scene, y: Array) -> Array:
     rise = np.sqrt(np.clip(-y * 1.6, 0, 1))
-    return column(scene.look["skyline"]) + column(scene.look["zenith"] - scene.look["skyline"]) * rise
+    return np.asarray(column(scene.look["skyline"]) + column(scene.look["zenith"] - scene.look["skyline"]) * rise)
 
 
 def _sky(scene: Scene, x: Array, y: Array) -> Array:
@@ -195,7 +195,7 @@ def _sky(scene: Scene, x: Array, y: Array) -> Array:
     made += (white - made) * cover
     toward = (look["sun"][0] * x + look["sun"][1] * y + look["sun"][2]) / np.sqrt(x * x + y * y + 1)
     glow = np.maximum(toward, 0) ** 24
-    return made + column(look["sun_colour"]) * (0.35 * glow + 2.0 * (toward > 0.9985))
+    return np.asarray(made + column(look["sun_colour"]) * (0.35 * glow + 2.0 * (toward > 0.9985)))
 
 
 def night(scene: Scene, surface: Surface, colour: Array) -> Array:
@@ -217,7 +217,7 @@ def night(scene: Scene, surface: Surface, colour: Array) -> Array:
     made += _shining(scene, surface)
     sky = np.flatnonzero(surface.solid == IN_SKY)
     made[:, sky] = _night_sky(scene, x[sky], y[sky])
-    return made
+    return np.asarray(made)
 
 
 def _night_sky(scene: Scene, x: Array, y: Array) -> Array:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelwise.data.world.noise import noise
+from pixelwise.data.world.noise import smooth_noise
 from pixelwise.data.world.objects import BACKGROUND, BRICK_FACADE, FACADE, GROUND, ROAD, SKY, WINDOW
 from pixelwise.data.world.raster import Rays, cast
 from pixelwise.data.world.scene import Scene
@@ -76,9 +76,7 @@ def _backdrop(scene: Scene, x: Array, y: Array) -> tuple[Array, Array]:
     far, tall, rate = scene.look["hills"]
     height = scene.look["height"]
     place = x[y == y[0]] * far * rate + scene.look["salt"]
-    cell = np.floor(place)
-    low, high = noise(cell, 0 * cell), noise(cell + 1, 0 * cell)
-    ridge = np.resize((height - tall * (low + (high - low) * (place - cell))) / far, x.shape)
+    ridge = np.resize((height - tall * smooth_noise(place, 0 * place)) / far, x.shape)
     ground = y > height / far
     hills = ~ground & (y > ridge)
     depth = np.where(ground, height / np.maximum(y, np.float32(1e-4)), np.where(hills, far, np.float32(np.inf)))

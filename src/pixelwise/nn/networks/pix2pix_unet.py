@@ -12,6 +12,7 @@ from pixelwise.nn.blocks import norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import pad_to_multiple
+from pixelwise.nn.products import Double, Halve
 
 
 class Config(NetworkConfig):
@@ -64,17 +65,17 @@ class Pix2PixUNet(nn.Module):
         published = range(2, config.depth - 3)
         dropped = published if config.dropout_stages is None else config.dropout_stages
         self.multiple = 2**config.depth
-        self.down = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 4, 2, 1, bias=bias)])
+        self.down = nn.ModuleList([Halve(in_channels, widths[0], bias)])
         self.up = nn.ModuleList()
         for level in range(1, config.depth):
             innermost = level == config.depth - 1
-            down = nn.Conv2d(widths[level - 1], widths[level], 4, 2, 1, bias=bias)
+            down = Halve(widths[level - 1], widths[level], bias)
             self.down.append(nn.Sequential(down, nn.Identity() if innermost else norm(config.norm, widths[level])))
             below = widths[level] if innermost else 2 * widths[level]
-            up = nn.ConvTranspose2d(below, widths[level - 1], 4, 2, 1, bias=bias)
+            up = Double(below, widths[level - 1], bias)
             dropout = nn.Dropout(config.dropout if config.depth - level in dropped else 0.0)
             self.up.insert(0, nn.Sequential(up, norm(config.norm, widths[level - 1]), dropout))
-        self.up.append(nn.ConvTranspose2d(2 * widths[0], out_channels, 4, 2, 1))
+        self.up.append(Double(2 * widths[0], out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the translation of `image`."""
