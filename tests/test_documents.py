@@ -15,20 +15,14 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 MADE_BY_RUNS = ("model/", "runs/", "state/")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-# Split so that this file does not find itself.
-MACHINE = re.compile(
-    "(?<![\\w.~/-])/(" + "|".join(["home", "root", "Users", "work", "opt", "tmp", "mnt", "workspace"]) + r")/\w"
-)
-INDEX = re.compile(
-    "|".join(f"{host}[.]org" for host in ("pypi", "pypi[.]python", "pythonhosted", "download[.]pytorch"))
-    + "|--(extra-)?index-url"
-)
+MACHINE = re.compile(r"(?<![\w.~/-])/(home|root|Users|work|opt|tmp|mnt|workspace)/\w")
+INDEX = re.compile(r"(pypi|pypi\.python|pythonhosted|download\.pytorch)\.org|--(extra-)?index-url")
 TEXT = {"", ".md", ".py", ".toml", ".lock", ".json", ".cfg", ".txt", ".cff", ".sh", ".yml", ".yaml", ".html", ".css", ".js"}
 
 
 def tracked() -> list[Path]:
     """Return the text files that git tracks or would track."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -121,7 +121,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{name}: not a readable"):
             decode_image(tmp_path / name)
     saved(tmp_path / "photo.png", noise(2, 2, 3))
-    with pytest.raises(DataError, match="no such file: .*foto.png") as caught:
+    with pytest.raises(DataError, match=r"no such file: .*foto.png") as caught:
         decode_image(tmp_path / "foto.png")
     assert caught.value.hint == "did you mean 'photo.png'?"
     with pytest.raises(DataError, match="directory"):

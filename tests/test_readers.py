@@ -39,7 +39,7 @@ def label(path: Path, values: list[list[int]], painted: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.array(values, np.uint8))
     if painted:
-        picture.putpalette(sum(PALETTE, []))
+        picture.putpalette([value for colour in PALETTE for value in colour])
     picture.save(path)
     return path
 
@@ -100,7 +100,7 @@ class TestSegmentationFolder:
 
     def test_mistakes_are_explained(self, tmp_path: Path) -> None:
         segmentation(tmp_path / "data")
-        with pytest.raises(DataError, match="no such folder: .*dta") as caught:
+        with pytest.raises(DataError, match=r"no such folder: .*dta") as caught:
             segmentation_folder.Config(root=str(tmp_path / "dta")).open("train")
         assert caught.value.hint == "did you mean 'data'?"
         config = segmentation_folder.Config(root=str(tmp_path / "data"))
@@ -112,7 +112,7 @@ class TestSegmentationFolder:
         assert caught.value.hint == "missing in labels: 2.png"
         for path in (tmp_path / "data/train/images").iterdir():
             path.unlink()
-        with pytest.raises(DataError, match="no images in .*images"):
+        with pytest.raises(DataError, match=r"no images in .*images"):
             config.open("train")
         (tmp_path / "data/meta.json").unlink()
         with pytest.raises(DataError, match="the classes are not known") as caught:
@@ -191,7 +191,7 @@ class TestPairedFolder:
         assert dataset.meta.classes == ("x", "y", "z")
         turned = paired_folder.Config(root=str(tmp_path), a="photos", b="labels").open("train")
         assert isinstance(turned.sample(0, ["b"])["b"], LabelMap)
-        with pytest.raises(DataError, match="no such folder: .*fotos") as caught:
+        with pytest.raises(DataError, match=r"no such folder: .*fotos") as caught:
             paired_folder.Config(root=str(tmp_path), a="fotos", b="labels").open("train")
         assert caught.value.hint == "did you mean 'photos'?"
         (tmp_path / "meta.json").unlink()

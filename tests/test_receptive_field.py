@@ -65,9 +65,7 @@ def test_max_pooling_and_norms() -> None:
     assert receptive_field(nn.Sequential(*layers), 1, (32, 32)) == (5, 5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields"), [("nearest", {188, 204}), ("transposed", {188, 204}), ("bilinear", {220, 236})]
-)
+@pytest.mark.parametrize(("kind", "fields"), [("nearest", {188, 204}), ("transposed", {188, 204}), ("bilinear", {220, 236})])
 def test_unet_depends_on_the_position(kind: str, fields: set[int]) -> None:
     """Worked backwards for nearest: two 3x3 add 4, enlarging halves (how depends on the position), pooling doubles.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.ndimage import minimum_filter
 from skimage.segmentation import find_boundaries
 
 from pixelwise.data.datasets import world
@@ -93,9 +94,9 @@ def test_splits_and_seeds_are_different_worlds():
 
 def test_a_larger_picture_shows_the_same_scene_sharper():
     """Pixel i of 48 has its centre where pixel 3i + 1 of 144 has it."""
-    small, large = (world.Config(scenes=4, size=(n, n), unknown=0).open("val") for n in (48, 144))
+    small, large = (world.Config(scenes=16, size=(n, n), unknown=0).open("val") for n in (48, 144))
     fields = ("labels", "instances", "depth", "normals", "keypoints")
-    for i in range(1):
+    for i in range(len(small)):
         a, b = arrays(small.sample(i, fields)), arrays(large.sample(i, fields))
         for name in ("labels.", "instances."):
             assert (a[name] == b[name][1::3, 1::3]).mean() > 0.999
@@ -147,7 +148,7 @@ def test_solids_are_not_cut_off_by_the_bounds_they_are_tried_in(scenes):
         axes = solid["axes"]
         inverse = axes / (axes**2).sum(-1, keepdims=True)
         origin = np.einsum("nij,nj->in", inverse, np.array([0, -view.height, 0]) - solid["centre"])[..., None]
-        direction = np.einsum("nij,jr->inr", inverse, np.stack([*view.grid(), np.ones(view.count)]))
+        direction = np.einsum("nij,jr->inr", inverse, np.stack([*view.grid, np.ones(view.count)]))
         shape = solid["shape"][:, None]
         box = solid["kind"] == BOX
         every = np.where(box[:, None], box_hit(origin, direction, shape), capsule_hit(origin, direction, shape))
@@ -173,7 +174,8 @@ def test_normals_are_those_of_the_depth(scenes):
     for scene in scenes[:10]:
         surface = see(scene, rays(scene, (96, 96), 1))
         view = surface.rays
-        points = surface.picture(surface.depth) * np.stack([*map(surface.picture, view.grid()), np.ones((96, 96))])
+        depth = np.where(surface.solid == -3, np.float32(1), surface.depth)
+        points = surface.picture(depth) * np.stack([*map(surface.picture, view.grid), np.ones((96, 96))])
         normal, solid = surface.picture(surface.normal), surface.picture(surface.solid)
         flat = solid[1:, 1:] != -3
         for other in (solid[:-1, 1:], solid[1:, :-1]):
@@ -181,9 +183,8 @@ def test_normals_are_those_of_the_depth(scenes):
         for other in (normal[:, :-1, 1:], normal[:, 1:, :-1]):
             flat &= (other == normal[:, 1:, 1:]).all(0)
         across, down = points[:, 1:, 1:] - points[:, 1:, :-1], points[:, 1:, 1:] - points[:, :-1, 1:]
-        with np.errstate(invalid="ignore"):
-            cross = np.cross(down, across, axis=0)
-            cosine = (cross * normal[:, 1:, 1:]).sum(0) / np.linalg.norm(cross, axis=0)
+        cross = np.cross(down, across, axis=0)
+        cosine = (cross * normal[:, 1:, 1:]).sum(0) / np.linalg.norm(cross, axis=0)
         assert flat.mean() > 0.3
         assert (cosine[flat] > np.cos(np.radians(0.5))).mean() > 0.995
         assert (cosine[flat] > 0.99).all()
@@ -193,26 +194,26 @@ def test_normals_have_length_one_and_face_the_camera(scenes):
     for scene in scenes[:10]:
         surface = see(scene, rays(scene, SIZE, 1))
         seen = np.isfinite(surface.depth)
-        x, y = surface.rays.grid()
+        x, y = surface.rays.grid
         length = np.linalg.norm(surface.normal[:, seen], axis=0)
         np.testing.assert_allclose(length, 1, atol=1e-5)
         toward = (surface.normal * np.stack([x, y, np.ones_like(x)])).sum(0)[seen]
         assert toward.max() < 0.02
 
 
-@pytest.mark.parametrize("joint", range(0, 14, 3))
-def test_a_joint_rendered_alone_is_centred_on_its_key_point(scenes, joint):
-    scene, size = scenes[4], (512, 512)
-    points, presence = keypoints(scene, size)
-    assert presence[0, joint] != Presence.ABSENT
-    centre = scene.joints[0, joint]
-    ball = solids(1, 1, kind=CAPSULE, centre=centre, axes=np.eye(3) * 0.008 * centre[2])[0]
-    view = rays(scene, size, 2)
-    hit = np.isfinite(cast(ball, view)[0]).reshape(len(view.y), len(view.x))
-    rows, columns = np.nonzero(hit)
-    assert hit.sum() > 150
-    # sample k of this lattice is k / 2 pixels from the border
-    assert np.hypot(columns.mean() / 2 - points[0, joint, 0], rows.mean() / 2 - points[0, joint, 1]) < 0.05
+def test_a_joint_rendered_alone_is_centred_on_its_key_point(scenes):
+    """A ball of one pixel's radius at each joint, cast with 16 x 16 rays per pixel."""
+    for scene in scenes[:6]:
+        points, presence = keypoints(scene, SIZE)
+        fine, scale = np.arange(-40, 41) / 16, 64 * scene.look["focal"]
+        for joint in np.flatnonzero(presence[0] != Presence.ABSENT):
+            centre, (x, y) = scene.joints[0, joint], np.round(points[0, joint])
+            ball = solids(1, 1, kind=CAPSULE, centre=centre, axes=np.eye(3) * centre[2] / scale)[0]
+            down = (y + fine) / scale - scene.look["horizon"] / scene.look["focal"]
+            view = Rays(((x + fine - 32) / scale).astype(np.float32), down.astype(np.float32), float(scene.look["height"]))
+            rows, columns = np.nonzero(np.isfinite(cast(ball, view)[0]).reshape(81, 81))
+            assert len(rows) > 600
+            assert np.hypot(x + fine[columns].mean() - points[0, joint, 0], y + fine[rows].mean() - points[0, joint, 1]) < 0.03
 
 
 def test_limbs_end_in_the_joints(scenes):
@@ -336,10 +337,9 @@ def test_day_night_thermal_and_edges_are_the_same_scene(scenes):
     thermal = with_person["thermal"].astype(float).sum(0)
     ground = np.isin(render(scene, SIZE, ["labels"], 0, quiet)["labels"], (objects.GROUND, objects.SKY))
     assert thermal[own].mean() > thermal[ground].mean() + 100
-    lines = (with_person["edges"] < 128).all(0)
-    inside = own & ~find_boundaries(own, connectivity=2, mode="inner")
-    assert lines[find_boundaries(own, connectivity=1, mode="inner")].mean() > 0.9
-    assert lines[inside].mean() < 0.5
+    near_line = minimum_filter(with_person["edges"][0], 3) < 128
+    assert near_line[find_boundaries(own, connectivity=1, mode="inner")].mean() > 0.98
+    assert (with_person["edges"] > 200).all(0).mean() > 0.5
 
 
 def test_shadows_fall_away_from_the_sun(scenes):
@@ -357,26 +357,29 @@ def test_shadows_fall_away_from_the_sun(scenes):
 
 
 def test_every_class_occurs_and_colour_alone_does_not_tell_it():
-    """A table of the commonest class of each of 512 colours, learned on 150 scenes, recognises few classes of 50 others."""
+    """A table of the commonest class of each of 512 colours, learned on 150 scenes, recognises few classes of 50 others.
+
+    Mean recall is near 0.2 (chance is 0.09); the best known class is the sky.
+    """
     dataset = world.Config(scenes=200, size=(48, 48), unknown=0).open("train")
     samples = [dataset.sample(i, ("image", "labels")) for i in range(200)]
     labels = np.stack([s["labels"].labels.numpy() for s in samples])
     pixels = np.stack([s["image"].pixels.numpy() for s in samples]).astype(int) >> 5
     colours = pixels[:, 0] * 64 + pixels[:, 1] * 8 + pixels[:, 2]
     share = np.bincount(labels.ravel(), minlength=11) / labels.size
-    assert (share > 0.0015).all() and share.max() < 0.4
+    assert (share > 0.003).all() and share.max() < 0.4
     counts = np.zeros((512, 11))
     np.add.at(counts, (colours[:150].ravel(), labels[:150].ravel()), 1)
     guess = (counts / counts.sum(0)).argmax(1)[colours[150:]]
     recall = [(guess[labels[150:] == c] == c).mean() for c in range(11)]
-    assert np.mean(recall) < 0.35
-    assert max(recall) < 0.75
+    assert np.mean(recall) < 0.3
+    assert max(recall) < 0.85
 
 
 def test_the_nearest_person_comes_first_and_is_mostly_seen(scenes):
     shares = []
     for scene in scenes:
-        points, presence = keypoints(scene, SIZE)
+        _, presence = keypoints(scene, SIZE)
         assert scene.joints[0, :, 2].mean() == scene.joints[:, :, 2].mean(1).min()
         shares.append((presence[0] == Presence.VISIBLE).mean())
     assert np.mean(shares) > 0.6

@@ -33,7 +33,7 @@ class Training(Config):
     """The loop: how long, how much at once, how exact, and what is kept."""
 
     steps: int = Field(default=1000, ge=1, description="optimizer steps of the whole run")
-    batch_size: int = Field(default=8, ge=1, description="samples per step, per process")
+    batch_size: int = Field(default=8, ge=1, description="samples per step, over all processes together")
     seed: int = Field(default=0, ge=0, description="seed of initialisation, order, augmentation and dropout")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

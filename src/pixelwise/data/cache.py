@@ -1,8 +1,9 @@
 """Decoding and resizing is most of the work of reading an image, so it is done once and kept on disk, ready to be mapped.
 
 An entry is a `.npy` file named by the digest of the image file's bytes and of what was done to it, with a checksum and the
-original's size after the pixels. Any number of processes may share the folder: an entry appears whole by a rename, writers take turns under a file
-lock, and the sum of all entries never exceeds the bound, because the least recently used ones are removed first.
+original's size after the pixels. Any number of processes may share the folder: an entry appears whole by a rename, writers
+take turns under a file lock, and the sum of all entries never exceeds the bound, because the least recently used ones are
+removed first.
 """
 
 from __future__ import annotations
@@ -126,12 +127,12 @@ class Cache:
                 if used is None or used + size > self.limit:
                     used = self._evict(size)
                 _write_total(total, used + size)
-                self._place(entry, header, array, footer)
+                self._place(entry, header, array.data, footer)
         except OSError:
             return None
         return _mapped(entry)
 
-    def _place(self, entry: Path, *parts: bytes | NDArray[Any]) -> None:
+    def _place(self, entry: Path, *parts: bytes | memoryview) -> None:
         draft = self.folder / "draft"
         with draft.open("wb", buffering=0) as file:
             for part in parts:
@@ -206,7 +207,7 @@ def _mapped(entry: Path) -> Picture | None:
             return None
         contents = torch.from_file(str(entry), shared=False, size=size, dtype=torch.uint8)
         values = contents[start:end].view(_DTYPES[dtype]).view(shape)
-        checksum, height, width = _FOOTER.unpack(contents[end:].numpy())
+        checksum, height, width = _FOOTER.unpack(contents[end:].numpy().tobytes())
         if checksum != _checksum(values.numpy()):
             return None
         os.utime(entry)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,11 +155,17 @@ def _served(batches: Batches, start: int, stop: int, workers: int) -> Iterator[_
                 sampler=range(start, stop),
                 num_workers=workers,
                 collate_fn=_as_is,
+                worker_init_fn=_leave_interrupts,
                 multiprocessing_context=context,
                 generator=torch.Generator(),
             )
         )
 
 
-def _as_is(made: _Made) -> _Made:
+def _leave_interrupts(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the training process still needs the batch of its last step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_is(made: Any) -> Any:
     return made

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from pixelwise.data.augment import View
 from pixelwise.data.cache import Cache, Picture
@@ -13,7 +14,12 @@ from pixelwise.data.sample import Depth, Field, Image, LabelMap, Normals, Sample
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
 
-_MAPS = {(3, torch.uint8): Image, (2, torch.uint8): LabelMap, (2, torch.float32): Depth, (3, torch.float32): Normals}
+_MAPS: dict[tuple[int, torch.dtype], Callable[[Tensor, Frame], Field]] = {
+    (3, torch.uint8): Image,
+    (2, torch.uint8): LabelMap,
+    (2, torch.float32): Depth,
+    (3, torch.float32): Normals,
+}
 
 
 class Prepared(Dataset):

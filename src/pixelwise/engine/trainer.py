@@ -93,15 +93,19 @@ class Trainer:
     ) -> None:
         self.task, self.settings, self.optimizer, self.schedule = task, settings, optimizer, schedule
         self.folder, self.batches = run, batches
-        self.rank, world = distributed.place()
+        self.rank, self.world = distributed.place()
         self.device = device or distributed.default_device()
         self.dtype = precision.resolve(settings.precision, self.device)
         self.progress = progress or Progress(run.name, settings.steps, quiet=self.rank > 0)
         self.step = 0
         self.best: Best | None = None
-        self._prepare(networks.to(self.device).train(), distributed.resolve(settings.strategy, world))
+        self._prepare(networks.to(self.device).train(), distributed.resolve(settings.strategy, self.world))
 
     def _prepare(self, networks: nn.ModuleDict, strategy: str) -> None:
+        share, rest = divmod(self.settings.batch_size, self.world)
+        if rest or share % self.settings.accumulate:
+            parts = f"{self.world} processes x {self.settings.accumulate} micro-batches"
+            raise UsageError(f"batch_size {self.settings.batch_size} cannot be split equally into {parts}")
         if strategy != "none" and self.settings.accumulate > 1 and len(self.task.phases) > 1:
             raise UsageError("accumulate with several phases works in one process only", "lower batch_size instead")
         self.networks = networks

@@ -12,7 +12,7 @@ def mirror(size: int, padded: int, device: torch.device | None = None) -> Tensor
     return torch.minimum(position, 2 * size - 1 - position)
 
 
-def pad_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
+def mirror_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
     """Continue `image` to the right and below by mirroring, so that pixel (0, 0) stays where it is.
 
     Args:

@@ -163,17 +163,17 @@ def world_segmentation() -> Recipe:
 
 @recipe
 def camvid() -> Recipe:
-    """CamVid street scenes, 11 classes, void ignored, at their own 480 x 360 pixels; train to val (101 images)."""
+    """CamVid street scenes, 11 classes, void ignored: seen at 240 x 180, measured at 480 x 360; train to val (101 images)."""
     return Recipe(
         name="camvid",
         task=Config(),
         data=segmentation_folder.Config(root="data/camvid"),
-        view=View(size=(256, 320), fit="native"),
-        augment=Augment(flip=0.5, scale=(0.6, 1.6), rotate=4, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03),
-        network=unet.Config(width=32, depth=5),
+        view=View(size=(180, 240)),
+        augment=Augment(flip=0.5, scale=(0.8, 1.6), translate=0.1, brightness=0.2, contrast=0.2, saturation=0.2),
+        network=unet.Config(width=24, depth=4),
         optimizer=Optimizer(kind="adamw", lr=2e-3, weight_decay=0.01),
         schedule=Schedule(kind="cosine", warmup_steps=50),
-        steps=2000,
-        batch_size=6,
-        evaluate_every=400,
+        steps=1000,
+        batch_size=8,
+        evaluate_every=250,
     )

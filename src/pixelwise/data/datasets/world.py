@@ -44,9 +44,10 @@ class Config(DataConfig):
     unknown: Annotated[
         float, Setting(ge=0, le=1, description="share of the objects that are left unlabelled or have a void border")
     ] = 0.1
-    people: Annotated[
-        tuple[int, int], Setting(description=f"fewest and most people in a scene, at most {MOST_PEOPLE}")
-    ] = (0, MOST_PEOPLE)
+    people: Annotated[tuple[int, int], Setting(description=f"fewest and most people in a scene, at most {MOST_PEOPLE}")] = (
+        0,
+        MOST_PEOPLE,
+    )
 
     @model_validator(mode="after")
     def _people_in_order(self) -> Self:

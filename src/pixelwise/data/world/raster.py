@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +47,9 @@ class Rays:
         """Return the number of rays."""
         return len(self.x) * len(self.y)
 
+    @cached_property
     def grid(self) -> tuple[Array, Array]:
-        """Return the slopes of every ray, two arrays (rows * columns,)."""
+        """The slopes x and y of every ray, two arrays (rows * columns,)."""
         return np.tile(self.x, len(self.y)), np.repeat(self.y, len(self.x))
 
 
@@ -125,8 +127,8 @@ def cast(solid: Array, rays: Rays) -> tuple[Array, Array]:
             elif kind == _TAPERED:
                 depth = box_hit(start, direction, shape)
             elif kind == LEAFY:
-                cells = solid["centre"][part.solid, 2] * np.float32(_CELLS_PER_METRE)
-                leaves = noise(x * cells[part.run] + 97 * part.solid[part.run], (rays.y[part.row] * cells)[part.run])
+                aside, _, cells = solid["centre"][part.solid].T * np.float32(_CELLS_PER_METRE)
+                leaves = noise(x * cells[part.run] - aside[part.run], (rays.y[part.row] * cells)[part.run])
                 depth = capsule_hit(start, direction, shape, 1 - np.float32(_RAGGED) * leaves)
             else:
                 depth = capsule_hit(start, direction, shape)

@@ -136,8 +136,8 @@ def _light(draws: Draws, look: Array) -> Array:
     look["zenith"], look["skyline"] = colours[:, 0], colours[:, 1]
     look["ambient"] = (0.35 + 0.3 * (1 - overcast)) * (colours.mean(1) + 0.25)
     look["clouds"] = draws.uniform(0, 0.8, 1)[:, 0]
-    foggy = draws.chance(0.2, 1)
-    look["fog"] = np.where(foggy, draws.uniform(0.015, 0.05, 1), draws.uniform(0.001, 0.008, 1))[:, 0]
+    foggy = draws.chance(0.15, 1)
+    look["fog"] = np.where(foggy, draws.uniform(0.012, 0.035, 1), draws.uniform(0.001, 0.008, 1))[:, 0]
     look["tint"] = draws.uniform(0.85, 1.2, 1) * draws.uniform(0.92, 1.08, 3)
     look["noise"] = draws.uniform(0.004, 0.022, 1)[:, 0]
     look["moon"] = np.concatenate([draws.uniform(-0.45, 0.45, 1), draws.uniform(-0.4, -0.15, 1), np.full((count, 1), 0.03)], 1)
@@ -260,7 +260,7 @@ def _things(draws: Draws, look: Array, aspect: float, lateral: Array, clear: Arr
         return np.asarray(inside & (distance > radius + 0.35) & (~before | draws.chance(0.12, count)))
 
     edge = half_road + 0.4
-    place = beside(7, edge, 4, 38)
+    place = beside(7, edge, 6, 38)
     active = draws.chance(np.where(density < 0.3, 0.8, 0.45), 7) & free(place, 0.9, 7)
     wood = objects.trees(draws, place, active, np.broadcast_to(np.arange(16, 23), active.shape))
     lane = np.where(draws.chance(0.5, 4), -1.0, 1.0)
@@ -269,11 +269,11 @@ def _things(draws: Draws, look: Array, aspect: float, lateral: Array, clear: Arr
     yaw = -heading + np.where(lane < 0, np.pi, 0) + draws.uniform(-0.15, 0.15, 4)
     traffic = objects.cars(draws, place, yaw, active, np.broadcast_to(np.arange(23, 27), active.shape))
     place = beside(3, 0 * half_road, 3.5, 14)
-    active = draws.chance(0.4, 3) & free(place, 0.6, 3)
+    active = draws.chance(0.65, 3) & free(place, 0.6, 3)
     yaw = draws.uniform(-np.pi, np.pi, 3)
     zoo = objects.animals(draws, place, yaw, active, np.broadcast_to(np.arange(27, 30), active.shape))
     place = beside(3, edge, 4, 16)
-    active = draws.chance(0.5, 3) & free(place, 0.3, 3)
+    active = draws.chance(0.75, 3) & free(place, 0.3, 3)
     plates = objects.signs(draws, place, active, np.broadcast_to(np.arange(30, 33), active.shape))
     which = np.where(draws.chance(0.5, 3), -1.0, 1.0)
     place = _from_road(look, which * (half_road + 0.5), np.array([7.0, 15.0, 26.0]) + draws.uniform(-2, 2, 3))

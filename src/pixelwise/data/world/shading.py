@@ -36,7 +36,7 @@ def albedo(scene: Scene, surface: Surface) -> Array:
     ground = np.flatnonzero(surface.solid == ON_GROUND)
     made[:, ground] = _ground(scene, surface, ground)
     hills = np.flatnonzero(surface.solid == ON_HILLS)
-    x, y = (part[hills] for part in surface.rays.grid())
+    x, y = (part[hills] for part in surface.rays.grid)
     made[:, hills] = column(scene.look["hill_colour"]) * (0.6 + 0.8 * noise(x * 300, y * 500))
     return made
 
@@ -49,7 +49,8 @@ def _texture(scene: Scene, surface: Surface, hit: Array, solid: Array) -> tuple[
     x, y, z = (p * size[:, axis][solid] for axis, p in enumerate((px, py, pz)))
     u, v = np.where(face == 0, z, x), np.where(face == 1, z, y)
     texture = scene.solids["texture"][solid]
-    grain = noise(u * 90 + 31 * solid, v * 90 + scene.look["salt"])
+    who = 31 * scene.solids["instance"].astype(np.float32)
+    grain = noise(u * 90 + who[solid], v * 90 + scene.look["salt"])
     mix, gain = np.zeros(len(hit), np.float32), 0.82 + 0.36 * grain
     scale = scene.solids["scale"]
     for kind in np.unique(scene.solids["texture"]):
@@ -60,7 +61,7 @@ def _texture(scene: Scene, surface: Surface, hit: Array, solid: Array) -> tuple[
         if kind in _PATTERNS:
             mix[at] = _PATTERNS[kind](a, b)
         elif kind == o.LEAVES:
-            mix[at] = np.clip(1.6 * noise(u[at] * 60 + 31 * of, v[at] * 60) - 0.3, 0, 1)
+            mix[at] = np.clip(1.6 * noise(u[at] * 60 + who[of], v[at] * 60) - 0.3, 0, 1)
         elif kind in (o.FACADE, o.BRICK_FACADE):
             mix[at], gain[at] = _facade(surface, hit[at], u[at], v[at], kind == o.BRICK_FACADE, gain[at])
         elif kind == o.FACE:
@@ -169,7 +170,7 @@ def day(scene: Scene, surface: Surface, colour: Array, light: Array) -> Array:
     above = 0.62 - 0.38 * surface.normal[1]
     made = colour * (column(look["ambient"]) * above + column(look["sun_colour"]) * light)
     glass = np.flatnonzero(surface.category == o.WINDOW)
-    x, y = surface.rays.grid()
+    x, y = surface.rays.grid
     mirror = _sky_gradient(scene, -np.abs(y[glass]) - 0.1) * (0.25 + 0.5 * noise(x[glass] * 150, y[glass] * 90))
     made[:, glass] = 0.12 * made[:, glass] + mirror
     veil = 1 - np.exp(-look["fog"] * np.minimum(surface.depth, 400))
@@ -200,7 +201,7 @@ def _sky(scene: Scene, x: Array, y: Array) -> Array:
 
 def night(scene: Scene, surface: Surface, colour: Array) -> Array:
     """Return the radiance (3, rays) by night: moonlight, street lamps, lit windows and the lights of cars."""
-    x, y = surface.rays.grid()
+    x, y = surface.rays.grid
     z = np.minimum(surface.depth, 400)
     up = 0.6 - 0.4 * surface.normal[1]
     light = column(np.array([0.09, 0.12, 0.21])) * up
@@ -236,7 +237,9 @@ def _shining(scene: Scene, surface: Surface) -> Array:
     """Return the light (3, rays) that surfaces give off by night."""
     made = np.zeros((3, len(surface.depth)), np.float32)
     glass = np.flatnonzero(surface.category == o.WINDOW)
-    room = dice(surface.solid[glass], np.floor(surface.cell[0, glass]), np.floor(surface.cell[1, glass]), surface.face[glass])
+    room = dice(
+        surface.instance[glass], np.floor(surface.cell[0, glass]), np.floor(surface.cell[1, glass]), surface.face[glass]
+    )
     warm = column(np.array([1.0, 0.62, 0.25])) * (1 - room) + column(np.array([0.75, 0.85, 1.0])) * room
     made[:, glass] = warm * ((room * 13 % 1 < 0.4) * (0.25 + 0.5 * (room * 7 % 1)))
     hit = np.flatnonzero(surface.solid >= 0)
@@ -253,7 +256,7 @@ def _shining(scene: Scene, surface: Surface) -> Array:
 
 def temperature(scene: Scene, surface: Surface, light: Array) -> Array:
     """Return how warm everything looks (rays,), 0 to 1."""
-    x, y = surface.rays.grid()
+    x, y = surface.rays.grid
     made = np.full(len(light), 0.34, np.float32)
     hit = np.flatnonzero(surface.solid >= 0)
     solid = surface.solid[hit]

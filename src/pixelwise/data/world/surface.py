@@ -46,9 +46,9 @@ class Surface:
 
 def see(scene: Scene, rays: Rays) -> Surface:
     """Return what the rays see of the scene."""
-    x, y = rays.grid()
+    x, y = rays.grid
     depth, solid = cast(scene.solids, rays)
-    backdrop, behind = _backdrop(scene, x, y)
+    backdrop, behind = _backdrop(scene, rays)
     solid = np.where(depth < backdrop, solid, behind)
     depth = np.minimum(depth, backdrop)
     hit = np.flatnonzero(solid >= 0)
@@ -71,16 +71,16 @@ def see(scene: Scene, rays: Rays) -> Surface:
     return Surface(rays, depth, solid, category, instance, normal, local, face, cell)
 
 
-def _backdrop(scene: Scene, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return the depth and the code of ground, hills or sky."""
+def _backdrop(scene: Scene, rays: Rays) -> tuple[Array, Array]:
+    """Return the depth (rays,) and the code (rays,) of ground, hills or sky."""
     far, tall, rate = scene.look["hills"]
-    height = scene.look["height"]
-    place = x[y == y[0]] * far * rate + scene.look["salt"]
-    ridge = np.resize((height - tall * smooth_noise(place, 0 * place)) / far, x.shape)
-    ground = y > height / far
-    hills = ~ground & (y > ridge)
-    depth = np.where(ground, height / np.maximum(y, np.float32(1e-4)), np.where(hills, far, np.float32(np.inf)))
-    return depth.astype(np.float32), np.where(ground, ON_GROUND, np.where(hills, ON_HILLS, IN_SKY))
+    place = rays.x * far * rate + scene.look["salt"]
+    ridge = (rays.height - tall * smooth_noise(place, 0 * place)) / far
+    below = rays.y > rays.height / far
+    depth = np.where(below, rays.height / np.maximum(rays.y, np.float32(1e-4)), far).astype(np.float32)[:, None]
+    code = np.where(below, ON_GROUND, ON_HILLS)[:, None]
+    solid = below[:, None] | (rays.y[:, None] > ridge)
+    return np.where(solid, depth, np.float32(np.inf)).ravel(), np.where(solid, code, IN_SKY).ravel()
 
 
 def _along_road(scene: Scene, x: Array, z: Array) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pixelwise.nn.blocks import norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.nn.padding import pad_to_multiple
+from pixelwise.nn.padding import mirror_to_multiple
 
 
 class Config(NetworkConfig):
@@ -45,7 +45,7 @@ class PatchGAN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of `image`."""
-        logits: Tensor = self.layers(pad_to_multiple(image, 1, self.least))
+        logits: Tensor = self.layers(mirror_to_multiple(image, 1, self.least))
         return logits
 
 

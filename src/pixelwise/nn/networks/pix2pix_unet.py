@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixelwise.nn.blocks import norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.nn.padding import pad_to_multiple
+from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.products import Double, Halve
 
 
@@ -80,7 +80,7 @@ class Pix2PixUNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the translation of `image`."""
         height, width = image.shape[-2:]
-        maps = self.down[0](pad_to_multiple(image, self.multiple))
+        maps = self.down[0](mirror_to_multiple(image, self.multiple))
         skips = []
         for down in self.down[1:]:
             skips.append(maps)

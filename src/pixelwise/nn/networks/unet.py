@@ -12,7 +12,7 @@ from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, double_convolution
 from pixelwise.nn.encoders import Encoder, Pyramid, TimmEncoder, level_width
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.nn.padding import pad_to_multiple
+from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.upsample import Upsample, upsample
 
 
@@ -93,7 +93,7 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
         height, width = (-(-side // self.stride) for side in image.shape[-2:])
-        features = self.encoder(pad_to_multiple(image, self.multiple, self.encoder.least))
+        features = self.encoder(mirror_to_multiple(image, self.multiple, self.encoder.least))
         maps = self.dropout(features[self.multiple])
         for stride, stage in self.stages.items():
             maps = stage(maps, features.get(int(stride)))
