@@ -385,3 +385,18 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     untrained = config.untrained()
     assert not untrained.pretrained and untrained.encoder == "resnet18"
     assert untrained.build(3, 1).encoder.channels[32] == 512
+
+
+def test_pix2pix_normalises_each_picture_by_itself_in_evaluation() -> None:
+    """What published pix2pix does at test time: equal to training mode at batch 1, dropout aside."""
+    torch.manual_seed(0)
+    network = pix2pix_unet.Config(width=8, depth=5, dropout=0).build(3, 3)
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        evaluated = network.eval()(images)
+        trained = torch.cat([network.train()(image[None]) for image in images])
+    torch.testing.assert_close(evaluated, trained, atol=1e-6, rtol=0)
+    running = pix2pix_unet.Config(width=8, depth=5, dropout=0, test_statistics="running").build(3, 3).eval()
+    running.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        assert (running(images) - evaluated).abs().max() > 1e-3

@@ -163,4 +163,5 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown setting {key!r}"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    message = str(error["msg"].removeprefix("Value error, "))
+    return f"{key} = {error['input']!r}: {message}" if key else message

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from pixelwise.data.dataset import Dataset, Meta
@@ -18,17 +17,9 @@ from pixelwise.prediction import Prediction
 Predictor = Callable[[Sample], Prediction]
 
 
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
-
-
-def normalised(pixels: Tensor) -> Tensor:
-    """Turn uint8 RGB `(B, 3, H, W)` into floats of about zero mean and unit deviation, by ImageNet's statistics.
-
-    Pretrained encoders expect these; our own are indifferent to them.
-    """
-    mean, deviation = (pixels.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (MEAN, DEVIATION))
-    return (pixels.float() / 255 - mean) / deviation
+def unit(pixels: Tensor) -> Tensor:
+    """Turn uint8 pixels into floats in [0, 1]; a pretrained encoder normalises them further by its own statistics."""
+    return pixels.float() / 255
 
 
 def image_of(sample: Sample, name: str = "image") -> Tensor:

@@ -25,7 +25,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import regressor, unet
 from pixelwise.prediction import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Predictor, image_of, normalised
+from pixelwise.task import Metrics, Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -96,8 +96,8 @@ class Task(BaseTask):
         return nn.ModuleDict({"network": built})
 
     def encode(self, batch: Batch) -> Batch:
-        """Normalise the image; turn points into targets."""
-        encoded = {"image": normalised(batch["image"])}
+        """Bring the image to [0, 1]; turn points into targets."""
+        encoded = {"image": unit(batch["image"])}
         if self.config.field in batch:
             points, presence = batch[self.config.field], batch[f"{self.config.field}.presence"]
             height, width = batch["image"].shape[-2:]

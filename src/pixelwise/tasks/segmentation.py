@@ -24,7 +24,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.prediction import UNKNOWN, LabelPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Predictor, image_of, normalised
+from pixelwise.task import Metrics, Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -56,8 +56,8 @@ class Task(BaseTask):
         return nn.ModuleDict({"network": network.build(3, self.codec.channels)})
 
     def encode(self, batch: Batch) -> Batch:
-        """Normalise the image; turn labels into targets."""
-        encoded = {"image": normalised(batch["image"])}
+        """Bring the image to [0, 1]; turn labels into targets."""
+        encoded = {"image": unit(batch["image"])}
         if "labels" in batch:
             encoded |= self.codec.encode(batch["labels"])
         return encoded

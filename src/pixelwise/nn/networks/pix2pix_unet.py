@@ -29,6 +29,10 @@ class Config(NetworkConfig):
         "(the Torch code and the paper have 1, 2, 3)",
     )
 
+    test_statistics: Literal["picture", "running"] = Field(
+        "picture", description="what batch norm uses in evaluation: each picture's own statistics (published), or the running"
+    )
+
     @model_validator(mode="after")
     def _stages_exist(self) -> Self:
         if any(stage >= self.depth for stage in self.dropout_stages or ()):
@@ -49,10 +53,10 @@ class Pix2PixUNet(nn.Module):
     each level concatenated. Sides that are not multiples of 2^depth are continued by mirroring and cropped back; at
     multiples (256x256) nothing is added.
 
-    The module does what `train()` and `eval()` say, no more. pix2pix is published with batch 1 and left in training
-    mode at test time: batch norm then uses the statistics of the very picture and dropout stays on as the only noise.
-    To get that, call the network in `train()` mode, one picture per batch, under `no_grad` (this updates the running
-    statistics, which nothing then reads). `norm="instance"` with `dropout=0` normalises by the picture in both modes.
+    pix2pix is published with batch 1 and left in training mode at test time: batch norm then uses the statistics of the
+    very picture. So it does here in evaluation, whatever the batch (`test_statistics="running"` gives the usual batch
+    norm). The published test keeps dropout on as well, as its only noise; here evaluation turns it off, so that an answer
+    repeats.
     The innermost level has no norm: at batch 1 and 1x1 it would leave only zeros (the paper's erratum).
     """
 
@@ -70,11 +74,11 @@ class Pix2PixUNet(nn.Module):
         for level in range(1, config.depth):
             innermost = level == config.depth - 1
             down = Halve(widths[level - 1], widths[level], bias)
-            self.down.append(nn.Sequential(down, nn.Identity() if innermost else norm(config.norm, widths[level])))
+            self.down.append(nn.Sequential(down, nn.Identity() if innermost else _norm(config, widths[level])))
             below = widths[level] if innermost else 2 * widths[level]
             up = Double(below, widths[level - 1], bias)
             dropout = nn.Dropout(config.dropout if config.depth - level in dropped else 0.0)
-            self.up.insert(0, nn.Sequential(up, norm(config.norm, widths[level - 1]), dropout))
+            self.up.insert(0, nn.Sequential(up, _norm(config, widths[level - 1]), dropout))
         self.up.append(Double(2 * widths[0], out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -89,3 +93,20 @@ class Pix2PixUNet(nn.Module):
             maps = torch.cat([skips.pop(), up(torch.relu(maps))], 1)
         picture = torch.tanh(self.up[-1](torch.relu(maps)))
         return picture[..., :height, :width]
+
+
+class PictureNorm(nn.BatchNorm2d):
+    """Batch norm that in evaluation normalises each picture by its own statistics, as batch norm does at batch 1."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the normalised maps (B, channels, H, W); a map of one pixel becomes the bias alone."""
+        if self.training:
+            return super().forward(maps)
+        centred = maps - maps.mean((2, 3), keepdim=True)
+        scale = torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
+        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def _norm(config: Config, channels: int) -> nn.Module:
+    by_picture = config.norm == "batch" and config.test_statistics == "picture"
+    return PictureNorm(channels) if by_picture else norm(config.norm, channels)
