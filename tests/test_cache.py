@@ -168,7 +168,8 @@ def hammer(folder: Path, files: list[Path], limit: int, seed: int, worst: "multi
 def test_four_processes_share_one_cache(tmp_path: Path) -> None:
     files = [file(tmp_path, bytes([i]), f"{i}.png") for i in range(24)]
     limit = 20_000  # of 24 entries of 1.9 to 3.3 kB, about 7 fit
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pixelwise.data.loader"])
     worst = context.Queue()
     processes = [context.Process(target=hammer, args=(tmp_path / "cache", files, limit, seed, worst)) for seed in range(4)]
     for process in processes:

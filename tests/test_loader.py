@@ -50,7 +50,7 @@ class Numbered(Dataset):
 
 def batches(dataset: Dataset | None = None, batch_size: int = 4, seed: int = 0, **options: int) -> Batches:
     augment = Augment(flip=0.5, rotate=30, brightness=0.5)
-    return Batches(dataset or Numbered(), FIELDS, View(size=(8, 8)), augment, batch_size, seed, **options)
+    return Batches(Numbered() if dataset is None else dataset, FIELDS, View(size=(8, 8)), augment, batch_size, seed, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,8 @@ def test_workers_end_when_the_run_is_killed() -> None:
     here = Path(__file__).parent
     paths = [str(here), str(here.parent / "src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    run = subprocess.Popen([sys.executable, "-c", code, *paths], stdout=subprocess.PIPE, env=environment, text=True)
+    command = [sys.executable, "-c", code, *paths]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True)
     assert run.stdout is not None
     with run, run.stdout:
         assert run.stdout.readline() == "ready\n"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pixelwise.color.palette import classes_of, colourise, distinct_colours, oklab
+from pixelwise.color.palette import colourise, distinct_colours, oklab
 from pixelwise.errors import DataError
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
@@ -50,21 +50,3 @@ def test_colourise_without_palette_or_classes():
 def test_class_without_colour_is_refused():
     with pytest.raises(DataError, match="class 3 has no colour"):
         colourise(torch.tensor([[3]]), PALETTE)
-
-
-@pytest.mark.parametrize("count", [3, 254, 300])
-def test_classes_of_a_painted_map_are_the_labels(count):
-    palette = distinct_colours(count)
-    ignore = 255 if count < 255 else -1
-    labels = torch.randint(count, (2, 9, 8), generator=torch.Generator().manual_seed(0))
-    labels[0, 0] = ignore
-    found = classes_of(colourise(labels, palette, ignore=ignore), palette, ignore=ignore)
-    assert torch.equal(found.long(), labels)
-    assert found.dtype == (torch.uint8 if count <= 254 else torch.int16)
-
-
-def test_other_colours_are_unknown_unless_near_enough():
-    painted = torch.tensor([[13, 24, 30], [200, 0, 6], [10, 20, 30]], dtype=torch.uint8).T[:, None]
-    assert classes_of(painted, PALETTE).tolist() == [[255, 255, 0]]
-    assert classes_of(painted, PALETTE, tolerance=5).tolist() == [[0, 255, 0]]
-    assert classes_of(painted, PALETTE, tolerance=6).tolist() == [[0, 1, 0]]

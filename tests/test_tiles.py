@@ -1,31 +1,17 @@
-"""Padding is undone exactly, and tiles give what the whole picture gives."""
+"""Tiles give what the whole picture gives."""
 
 import pytest
 import torch
 from torch import nn
 
+from pixelwise import model
 from pixelwise.geometry.homography import Size
-from pixelwise.geometry.tiles import Tile, blend, pad_to_multiple, tile_weights, tiles
+from pixelwise.geometry.tiles import Tile, blend, tile_weights, tiles
 from pixelwise.seeds import torch_generator
 
 
 def noise(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch_generator(0, "noise"))
-
-
-@pytest.mark.parametrize("size", [(32, 32), (33, 31), (1, 64), (5, 100)])
-def test_padding_is_undone_exactly(size: Size) -> None:
-    image = noise(2, 3, *size)
-    padded, undo = pad_to_multiple(image, 32)
-    assert padded.shape[-2] % 32 == padded.shape[-1] % 32 == 0
-    assert torch.equal(undo(padded), image)
-    assert torch.equal(padded[..., :, -1], padded[..., :, min(size[1], padded.shape[-1]) - 1])
-
-
-def test_maps_at_another_scale_are_cut_to_the_picture() -> None:
-    padded, undo = pad_to_multiple(noise(1, 3, 33, 64), 32)
-    assert undo(padded[..., ::8, ::8]).shape[-2:] == (5, 8)  # 33 / 8 = 4.1: the fifth row sees part of the picture
-    assert undo(nn.functional.interpolate(padded, scale_factor=2)).shape[-2:] == (66, 128)
 
 
 def test_tiles_cover_the_picture_with_one_size() -> None:
@@ -92,3 +78,21 @@ def test_without_margin_convolutions_equal_the_whole_outside_the_overlaps() -> N
 def test_a_strided_network_equals_the_whole_when_sizes_are_multiples_of_its_stride() -> None:
     network, image = convolutions(4), noise(1, 3, 64, 96)  # radius 1 + 2 * 4 = 9, up to the next multiple of 4: 12
     assert (blend(network, image, (48, 48), 24, margin=12) - network(image)).abs().max() < 1e-6
+
+
+def test_a_huge_picture_is_seen_in_tiles_by_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond TILE x TILE pixels no call of the network sees more than a tile, and a pointwise network gives the same maps."""
+    monkeypatch.setattr(model, "TILE", 32)
+    seen: list[torch.Size] = []
+
+    class Pointwise(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image.shape)
+            return 2 * image + 1
+
+    tiled, image = model.Tiled(Pointwise()), noise(1, 3, 70, 45)
+    torch.testing.assert_close(tiled(image), 2 * image + 1, atol=1e-6, rtol=0)
+    assert len(seen) == 3 * 2 and all(shape[-2:] == (32, 32) for shape in seen)
+    seen.clear()
+    tiled(image[..., :20, :20])
+    assert [tuple(shape[-2:]) for shape in seen] == [(20, 20)]

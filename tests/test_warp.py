@@ -23,7 +23,7 @@ from pixelwise.geometry.homography import (
     transform_points,
     translation,
 )
-from pixelwise.geometry.warp import resize_bicubic, warp_depth, warp_image, warp_labels, warp_maps, warp_normals
+from pixelwise.geometry.warp import bands, resize_bicubic, warp_depth, warp_image, warp_labels, warp_maps, warp_normals
 from pixelwise.seeds import generator, torch_generator
 
 NAN = math.nan
@@ -320,3 +320,18 @@ def test_normals_stay_of_length_1_and_unknown_where_unknown() -> None:
     known = compose(about(rotation(40), (2, 2)), about(shear(0.2, 0), (2, 2)))
     lengths = warp_normals(normals, known, (4, 4)).norm(dim=0)
     assert (lengths[~lengths.isnan()] - 1).abs().max() < 1e-6 and (~lengths.isnan()).sum() > 8
+
+
+def test_bands_put_together_are_the_whole() -> None:
+    """A huge destination is made in bands; no seam, whatever the motion."""
+    maps = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    for matrix, size in (
+        (scaling(2.5, 2.5), (50, 75)),
+        (scaling(0.6, 0.6), (12, 18)),
+        (rotation(10), (25, 30)),
+        (np.eye(3), (20, 30)),
+    ):
+        whole = warp_maps(maps, matrix, size)
+        parts = [warp_maps(maps, shift @ matrix, part) for shift, part in bands(size, most=size[1] * 7)]
+        assert [p.shape[1] for p in parts] == [7] * (size[0] // 7) + [size[0] % 7]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)

@@ -192,15 +192,16 @@ def train(chosen: argparse.Namespace) -> int:
         elif not what.is_file():
             raise UsageError(f"no such file: {what}")
         from pixelwise.recipe import find_recipe
-        from pixelwise.run import start
+        from pixelwise.run import Data, start
 
         made = find_recipe(chosen.what).override(pairs)
-        made.data.open("train")
+        Data.of(made)  # so that a mistake in the data leaves no folder behind
         folder = start(made, Path(options["out"]) if "out" in options else None)
     from pixelwise.run import proceed, summary
 
     proceed(folder)
-    print(summary(folder))
+    if os.environ.get("RANK", "0") == "0":
+        print(summary(folder))
     return 0
 
 

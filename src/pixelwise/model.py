@@ -26,6 +26,7 @@ from pixelwise.data.images import decode_image, decode_labels, pillow_pixels
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
 from pixelwise.errors import DataError, ModelError, UsageError
 from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.tiles import blend
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.prediction import Prediction
 from pixelwise.recipe import TASKS, TaskConfig
@@ -34,6 +35,7 @@ from pixelwise.task import Task
 FORMAT_VERSION = 1
 VERSION = "0.1.0"
 TOLERANCE = 1e-3
+TILE = 1536
 AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -49,6 +51,21 @@ class Description(Config):
     view: View
     labels_in: tuple[str, ...] = ()
     """Which of the inputs are label maps, not images."""
+
+
+class Tiled(nn.Module):
+    """Runs a network on pictures too large for the memory in overlapping tiles, blended where they meet."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the network's maps of `image` (B, C, H, W); up to 1536 x 1536 pixels it is seen whole."""
+        if image.shape[-2] * image.shape[-1] <= TILE * TILE:
+            whole: Tensor = self.network(image)
+            return whole
+        return blend(self.network, image, (TILE, TILE), TILE // 4)
 
 
 class Model:
@@ -109,7 +126,9 @@ class Model:
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the networks' raw outputs for a batch of collated fields in network pixels."""
         on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        networks = {name: self.networks[name] for name in self.task.deployed}
+        networks: dict[str, nn.Module] = {name: self.networks[name] for name in self.task.deployed}
+        if self.description.view.fit == "native":
+            networks = {name: Tiled(network) for name, network in networks.items()}
         return self.task.respond(networks, self.task.encode(on_device))
 
     def to(self, device: str) -> Model:

@@ -18,9 +18,9 @@ from pixelwise.data.loader import Batches, loader
 from pixelwise.data.prepared import prepared
 from pixelwise.data.sample import Batch, LabelMap
 from pixelwise.engine.checkpoint import deployed_weights, newest
-from pixelwise.engine.distributed import place, processes, wait
+from pixelwise.engine.distributed import launched, place, processes, wait
 from pixelwise.engine.trainer import Trainer
-from pixelwise.errors import UsageError
+from pixelwise.errors import TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import VERSION, Description, Model, load
 from pixelwise.recipe import Recipe
@@ -70,10 +70,24 @@ def new_folder(name: str, out: Path | None) -> Path:
 
 
 def start(recipe: Recipe, out: Path | None = None) -> Path:
-    """Make the run's folder with its recipe and environment, and return it."""
+    """Make the run's folder with its recipe and environment, and return it; under torchrun the first process does."""
+    if launched().world > 1 and out is None:
+        raise UsageError("several processes need to know their one run folder", "name it with out=DIR")
+    if out is not None and launched().rank > 0:
+        return _made_by_the_first(out)
     folder = new_folder(recipe.name, out)
-    recipe.save(folder / "recipe.json")
     (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    recipe.save(folder / "recipe.json")
+    return folder
+
+
+def _made_by_the_first(folder: Path, patience: float = 60.0) -> Path:
+    """Wait until the first process has made the run's folder."""
+    began = time.monotonic()
+    while not (folder / "recipe.json").exists():
+        if time.monotonic() - began > patience:
+            raise TrainingError(f"the first process did not make {folder} within {patience:.0f} s")
+        time.sleep(0.1)
     return folder
 
 

@@ -84,23 +84,3 @@ def colourise(labels: Tensor, palette: Sequence[RGB] = (), *, ignore: int = 255,
         raise DataError(f"class {needed - 1} has no colour: the palette has {len(palette)}", "give one per class")
     table = torch.tensor([*palette, unknown], dtype=torch.uint8, device=labels.device)
     return table[torch.where(known, labels.long(), len(palette))].movedim(-1, -3)
-
-
-def classes_of(painted: Tensor, palette: Sequence[RGB], *, ignore: int = 255, tolerance: float = 0) -> Tensor:
-    """Read classes back from a painted label map: the class of the nearest colour, if it is near enough.
-
-    Args:
-        painted: uint8 `(..., 3, H, W)`.
-        palette: Colour of each class, 0 to 255; of equal colours the first counts.
-        ignore: The label of pixels whose colour is too far from every class's.
-        tolerance: How far is near enough, Euclidean in [0, 255] units; 0 asks for the exact colour.
-
-    Returns:
-        Class indices `(..., H, W)`, uint8 (int16 beyond 254 classes).
-    """
-    colours, position = torch.unique(painted.movedim(-3, -1).reshape(-1, 3), dim=0, return_inverse=True)
-    wanted = torch.tensor(palette, dtype=torch.float64, device=painted.device)
-    distance, nearest = (colours.double()[:, None] - wanted).norm(dim=-1).min(1)
-    labels = torch.where(distance <= tolerance, nearest, ignore)[position]
-    dtype = torch.uint8 if len(palette) <= 254 else torch.int16
-    return labels.to(dtype).view(*painted.shape[:-3], *painted.shape[-2:])

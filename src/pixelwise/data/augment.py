@@ -14,7 +14,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from pixelwise.config import Config
-from pixelwise.data.sample import Field, Image, Sample
+from pixelwise.data.sample import Field, Image, LabelMap, Sample
 from pixelwise.geometry.homography import (
     Matrix,
     Size,
@@ -27,7 +27,7 @@ from pixelwise.geometry.homography import (
     scaling,
     translation,
 )
-from pixelwise.geometry.warp import resize_bicubic
+from pixelwise.geometry.warp import resize_bicubic, resize_nearest
 
 Fraction = Annotated[float, Setting(ge=0, le=1)]
 LUMA = (0.299, 0.587, 0.114)
@@ -72,6 +72,8 @@ class View(Config):
         matrix, size = self.frame_matrix(field.frame.size)
         if self.load_size and isinstance(field, Image) and field.pixels.dtype == torch.uint8:
             return Image(resize_bicubic(field.pixels, size), field.frame.then(matrix, size))
+        if self.load_size and isinstance(field, LabelMap):
+            return LabelMap(resize_nearest(field.labels, size), field.frame.then(matrix, size))
         return field.warp(matrix, size)
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ class Cache:
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         self.folder = folder or cache_folder() / "pixels"
         self.limit = int(os.environ.get("PIXELWISE_CACHE_LIMIT", LIMIT)) if limit is None else limit
-        self._open: dict[str, Picture] = {}
+        self._open: dict[tuple[Path, str], Picture] = {}
         self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
 
     def __getstate__(self) -> tuple[Path, int]:
@@ -82,23 +82,22 @@ class Cache:
             The picture, mapped copy-on-write: changing it changes no file. A cache that cannot be written only makes
             things slower.
         """
-        try:
-            key = f"{self._digest(path)} {preparation}"
-        except OSError:
-            return build()
-        found = self._open.get(key)
+        found = self._open.get((path, preparation))
         if found is None:
-            name = hashlib.blake2b(f"{FORMAT} {key}".encode(), digest_size=20).hexdigest()
+            try:
+                key = f"{FORMAT} {self._digest(path)} {preparation}"
+            except OSError:
+                return build()
+            name = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
             entry = self.folder / name[:2] / f"{name}.npy"
             found = _mapped(entry)
             if found is None:
-                built = build()
-                found = self._write(entry, built)
-                if found is None:
-                    return built
+                found = build()
+                self._write(entry, found)
+                return found
             if len(self._open) >= MOST_OPEN:
                 self._open.clear()
-            self._open[key] = found
+            self._open[path, preparation] = found
         return found
 
     def _digest(self, path: Path) -> str:
@@ -110,27 +109,23 @@ class Cache:
             self._digests[path] = known
         return known[1]
 
-    def _write(self, entry: Path, picture: Picture) -> Picture | None:
+    def _write(self, entry: Path, picture: Picture) -> None:
         """Add an entry if it fits, counting it before it exists, so that a crash can only make the count too large."""
         array = picture.values.contiguous().numpy()
         header, footer = _header(array), _FOOTER.pack(_checksum(array), *picture.original_size)
         size = len(header) + array.nbytes + len(footer)
         if size > self.limit:
-            return None
-        try:
-            with _locked(self.folder) as total:
-                found = _mapped(entry)
-                if found is not None:
-                    return found
-                entry.unlink(missing_ok=True)
-                used = _read_total(total)
-                if used is None or used + size > self.limit:
-                    used = self._evict(size)
-                _write_total(total, used + size)
-                self._place(entry, header, array.data, footer)
-        except OSError:
-            return None
-        return _mapped(entry)
+            return
+        with suppress(OSError), _locked(self.folder) as total:
+            if entry.exists():  # by another process in the meantime, or damaged
+                if _mapped(entry) is not None:
+                    return
+                entry.unlink()
+            used = _read_total(total)
+            if used is None or used + size > self.limit:
+                used = self._evict(size)
+            _write_total(total, used + size)
+            self._place(entry, header, array.data, footer)
 
     def _place(self, entry: Path, *parts: bytes | memoryview) -> None:
         draft = self.folder / "draft"

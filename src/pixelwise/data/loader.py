@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -108,8 +111,8 @@ def loader(batches: Batches, start: int, stop: int, workers: int) -> Iterator[Ba
             made, notes = next(served)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if isinstance(error, RuntimeError) and "worker" not in str(error):
                 raise
             hint = "most likely for want of memory: set fewer workers or a smaller batch_size"
             raise TrainingError("a process that reads data was killed", hint) from error
@@ -140,7 +143,7 @@ _Made = tuple[Batch | PixelwiseError, list[str]]
 def _served(batches: Batches, start: int, stop: int, workers: int) -> Iterator[_Made]:
     """Start the workers: forked from a server that has imported torch but started no thread, where the system has one.
 
-    A worker ends by itself when this process dies. The generator keeps torch's global random state untouched.
+    The generator keeps torch's global random state untouched.
     """
     methods = torch.multiprocessing.get_all_start_methods()
     context = torch.multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -155,17 +158,27 @@ def _served(batches: Batches, start: int, stop: int, workers: int) -> Iterator[_
                 sampler=range(start, stop),
                 num_workers=workers,
                 collate_fn=_as_is,
-                worker_init_fn=_leave_interrupts,
+                worker_init_fn=_follow_parent,
                 multiprocessing_context=context,
                 generator=torch.Generator(),
             )
         )
 
 
-def _leave_interrupts(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process still needs the batch of its last step.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _as_is(made: Any) -> Any:
     return made
+
+
+def _follow_parent(worker: int) -> None:
+    """Leave it to the parent when to stop, and end when it is no more, whatever killed it."""
+    # Ctrl-C reaches every process of the terminal; the training process still needs the batch of its last step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # torch's own watch would wait for the end of the fork server, which waits for the end of the workers.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

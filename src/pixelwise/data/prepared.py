@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from pixelwise.data.cache import Cache, Picture
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Depth, Field, Image, LabelMap, Normals, Sample
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.homography import resize
+from pixelwise.geometry.homography import Size, resize
 
 _MAPS: dict[tuple[int, torch.dtype], Callable[[Tensor, Frame], Field]] = {
     (3, torch.uint8): Image,
@@ -71,5 +72,9 @@ def _field(picture: Picture) -> Field:
     """Return the field whose tensor this is: its number of axes and dtype tell which."""
     values, original = picture
     size = (values.shape[-2], values.shape[-1])
-    frame = Frame.of(size) if size == original else Frame(resize(original, size), original, size)
-    return _MAPS[values.dim(), values.dtype](values, frame)
+    return _MAPS[values.dim(), values.dtype](values, _frame(original, size))
+
+
+@lru_cache(maxsize=1024)
+def _frame(original: Size, size: Size) -> Frame:
+    return Frame.of(size) if size == original else Frame(resize(original, size), original, size)

@@ -52,7 +52,7 @@ class Bank:
     def nearest(self, sample: Sample, count: int = 1) -> list[int]:
         """Return the indices of the `count` samples with the nearest thumbnails (L2), nearest first."""
         distance = (self.features - thumbnail(sample, self.field)).square().sum(1)
-        return distance.topk(min(count, len(self.samples)), largest=False).indices.tolist()  # type: ignore[no-any-return]
+        return distance.topk(min(count, len(self.samples)), largest=False).indices.tolist()
 
 
 def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:

@@ -33,6 +33,11 @@ def place() -> Place:
     return Place(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Place(0, 1)
 
 
+def launched() -> Place:
+    """Return the place that torchrun's environment gives this process; (0, 1) without torchrun."""
+    return Place(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
 def default_device() -> torch.device:
     """Return this process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
@@ -43,7 +48,7 @@ def default_device() -> torch.device:
 @contextmanager
 def processes(device: torch.device | None = None) -> Iterator[Place]:
     """Join the group that torchrun's environment describes, if it does; leave it at the end."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched().world == 1:
         yield Place(0, 1)
         return
     device = device or default_device()

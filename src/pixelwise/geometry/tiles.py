@@ -1,4 +1,4 @@
-"""Pictures too large for the memory are seen in overlapping tiles; odd sizes are padded to what a network can halve."""
+"""Pictures too large for the memory are seen in overlapping tiles, blended where they meet."""
 
 from __future__ import annotations
 
@@ -22,28 +22,6 @@ class Tile(NamedTuple):
     def of(self, image: Tensor) -> Tensor:
         """Return this part of `image` (..., H, W)."""
         return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Continue the picture to the right and below by its border pixels, so that pixel (0, 0) stays where it is.
-
-    Args:
-        image: (B, C, H, W).
-        multiple: Both sides of the result are multiples of this.
-
-    Returns:
-        The padded picture (B, C, H', W') and `undo`, which cuts maps of it, at any scale, back to the picture (a map pixel
-        that sees part of the picture stays); `undo(padded)` equals `image`.
-    """
-    size = (image.shape[-2], image.shape[-1])
-    rows, columns = (torch.arange(-(-n // multiple) * multiple, device=image.device).clamp(max=n - 1) for n in size)
-    padded = image if len(rows) == size[0] and len(columns) == size[1] else image[..., rows[:, None], columns]
-
-    def undo(maps: Tensor) -> Tensor:
-        height, width = (-(-n * m // grown) for n, m, grown in zip(size, maps.shape[-2:], padded.shape[-2:], strict=True))
-        return maps[..., :height, :width]
-
-    return padded, undo
 
 
 def tiles(size: Size, tile: Size, overlap: int) -> Iterator[Tile]:

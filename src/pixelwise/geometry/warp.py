@@ -8,6 +8,7 @@ Labels, depth and normals take the nearest source pixel, since a mean of two cla
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -59,6 +60,18 @@ def warp_maps(maps: Tensor, matrix: Matrix, size: Size) -> Tensor:
     return warp_image(maps, matrix, size, fill="edge")
 
 
+def bands(size: Size, most: int = 2**22) -> Iterator[tuple[Matrix, Size]]:
+    """Cut a destination of `size` into bands of at most `most` pixels, so that many maps of a huge picture fit into memory.
+
+    Yields:
+        The 3x3 matrix from the destination to the band, and the band's (height, width), from top to bottom.
+    """
+    height, width = size
+    rows = max(1, most // width)
+    for top in range(0, height, rows):
+        yield translation(0, -top), (min(rows, height - top), width)
+
+
 def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = 255) -> Tensor:
     """Warp a label map (H, W) onto `size` by its nearest pixels; `ignore` outside the source."""
     return _nearest(labels, matrix, size, ignore)
@@ -92,11 +105,18 @@ def warp_normals(normals: Tensor, matrix: Matrix, size: Size) -> Tensor:
 def resize_bicubic(image: Tensor, size: Size) -> Tensor:
     """Resize a uint8 picture (C, H, W) to `size` as Pillow's antialiased bicubic does, bit for bit."""
     height, width = size
-    whole = len(image) == 3
-    parts = [image.permute(1, 2, 0)] if whole else list(image)
+    bands = "RGB" if len(image) == 3 else "L"
+    parts = [image.permute(1, 2, 0)] if bands == "RGB" else list(image)
     pictures = [PIL.Image.fromarray(np.ascontiguousarray(part.numpy())) for part in parts]
-    resized = [np.array(p.resize((width, height), PIL.Image.Resampling.BICUBIC)) for p in pictures]
-    return torch.from_numpy(resized[0]).permute(2, 0, 1) if whole else torch.from_numpy(np.stack(resized))
+    resized = [picture.resize((width, height), PIL.Image.Resampling.BICUBIC) for picture in pictures]
+    planes = [np.frombuffer(picture.tobytes("raw", band), np.uint8) for picture in resized for band in bands]
+    return torch.from_numpy(np.stack(planes).reshape(-1, height, width))
+
+
+def resize_nearest(labels: Tensor, size: Size) -> Tensor:
+    """Resize uint8 labels (H, W) to `size` as Pillow does, which decides where a centre falls between two pixels."""
+    resized = PIL.Image.fromarray(labels.numpy()).resize((size[1], size[0]), PIL.Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized))
 
 
 def _floating(image: Tensor) -> Tensor:

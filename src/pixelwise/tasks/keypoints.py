@@ -222,7 +222,7 @@ def imm_faces() -> Recipe:
         network=unet.Config(width=24, depth=5, output_stride=2),
         optimizer=Optimizer(kind="adamw", lr=2e-3),
         schedule=Schedule(kind="cosine", warmup_steps=50),
-        steps=1000,
+        steps=1200,
         batch_size=8,
         evaluate_every=200,
     )

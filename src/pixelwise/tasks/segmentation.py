@@ -18,7 +18,7 @@ from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
-from pixelwise.geometry.warp import warp_labels, warp_maps
+from pixelwise.geometry.warp import bands, warp_labels, warp_maps
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
@@ -85,9 +85,12 @@ class Task(BaseTask):
         predictions = []
         for logits, sample, frame in zip(outputs["logits"].cpu(), samples, frames, strict=True):
             here = frame.scaled(logits.shape[-1] / frame.size[1])
-            own = warp_maps(logits, here.inverse, frame.original_size)
-            confidence, labels = own.softmax(0).max(0)
-            predictions.append(self._prediction(sample, labels.to(torch.uint8), confidence))
+            parts = []
+            for shift, size in bands(frame.original_size):
+                confidence, labels = warp_maps(logits, shift @ here.inverse, size).softmax(0).max(0)
+                parts.append((confidence, labels.to(torch.uint8)))
+            confidence, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+            predictions.append(self._prediction(sample, labels, confidence))
         return predictions
 
     def _prediction(self, sample: Sample, labels: Tensor, confidence: Tensor | None = None) -> LabelPrediction:

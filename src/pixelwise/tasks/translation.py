@@ -20,7 +20,7 @@ from pixelwise.data.sample import Batch, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank, ridge
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
-from pixelwise.geometry.warp import warp_image, warp_maps
+from pixelwise.geometry.warp import bands, warp_image, warp_maps
 from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.metrics.image import ImageMetrics
 from pixelwise.nn.network import NetworkConfig
@@ -122,8 +122,10 @@ class Task(BaseTask):
         """Move each output to the input's own pixels."""
         predictions = []
         for image, sample, frame in zip(outputs["image"].float().cpu(), samples, frames, strict=True):
-            own = warp_maps(image, frame.inverse, frame.original_size)
-            predictions.append(self._prediction(sample, self.codec.decode(own)))
+            own = [
+                self.codec.decode(warp_maps(image, shift @ frame.inverse, size)) for shift, size in bands(frame.original_size)
+            ]
+            predictions.append(self._prediction(sample, torch.cat(own, 1)))
         return predictions
 
     def _prediction(self, sample: Sample, pixels: Tensor) -> ImagePrediction:
