@@ -134,7 +134,7 @@ class TestSegmentationFolder:
         path.write_bytes(path.read_bytes()[:50])
         stopping = segmentation_folder.Config(root=str(tmp_path)).open("train")
         assert len(stopping) == 3
-        with pytest.raises(DataError, match="1.png"):
+        with pytest.raises(DataError, match=r"1\.png"):
             stopping.sample(1, ["image"])
         skipping = segmentation_folder.Config(root=str(tmp_path), on_error="skip").open("train")
         assert keys(skipping) == ["0", "2"]
@@ -332,7 +332,7 @@ def test_asf(tmp_path: Path) -> None:
     points = keypoints(train, 1).points
     assert torch.allclose(points[0], torch.stack([torch.arange(58.0), torch.full((58,), 5.0)], 1), atol=1e-4)
     (tmp_path / "02-1m.asf").write_text("58\n0 0 0.5\n")
-    with pytest.raises(DataError, match="02-1m.asf: not an .asf file"):
+    with pytest.raises(DataError, match=r"02-1m\.asf: not an \.asf file"):
         config.open("train")
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.codecs.label_map import LabelMapCodec
+from pixelwise.color.palette import distinct_colours
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import segmentation_folder, world
@@ -94,7 +95,8 @@ class Task(BaseTask):
         return predictions
 
     def _prediction(self, sample: Sample, labels: Tensor, confidence: Tensor | None = None) -> LabelPrediction:
-        return LabelPrediction(image_of(sample), labels, confidence, self.meta.classes, self.meta.palette)
+        palette = self.meta.palette or distinct_colours(len(self.meta.classes))
+        return LabelPrediction(image_of(sample), labels, confidence, self.meta.classes, palette)
 
     def truth(self, sample: Sample) -> LabelPrediction:
         """Return the labels as they are; 255 is unknown."""

@@ -18,9 +18,9 @@ import torch
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, Source, existing_folder
-from pixelwise.data.datasets.segmentation_folder import LabelScheme, require_same_size
 from pixelwise.data.files import ValFraction, checked, images_in, no_split, part, require_pairs, split_folder
 from pixelwise.data.images import decode_image, image_size, is_indexed
+from pixelwise.data.labels import LabelScheme, require_same_size
 from pixelwise.data.sample import Field, Image, Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.frame import Frame

@@ -1,0 +1,77 @@
+"""What the values in label files mean, as `meta.json` says, and that labels cover the pixels of their image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pixelwise.data.dataset import Meta
+from pixelwise.data.files import read_json
+from pixelwise.data.images import IGNORE, SKIP_HINT, decode_labels
+from pixelwise.data.sample import Field, LabelMap
+from pixelwise.errors import DataError
+from pixelwise.geometry.frame import Frame
+
+
+class LabelScheme:
+    """What the values in label files mean.
+
+    Attributes:
+        meta: The classes and their colours; a last class that is the ignored value is not one of them.
+        ignore: The value of unlabelled pixels in the files.
+        palette: Colours of all values in the files, the ignored one too.
+    """
+
+    def __init__(self, stated: dict[str, Any], where: Path) -> None:
+        classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", IGNORE))
+        self.palette = tuple(tuple(colour) for colour in stated.get("palette", ()))
+        count = len(classes) - (self.ignore == len(classes) - 1)
+        if count > IGNORE:
+            raise DataError(f"{where}: {count} classes, but a label map holds at most {IGNORE}")
+        try:
+            self.meta = Meta(classes=classes[:count], palette=self.palette[:count])
+        except ValidationError as error:
+            raise DataError(f"{where}: {error.errors()[0]['msg']}") from None
+
+    @classmethod
+    def read(cls, root: Path, classes: Sequence[str] = ()) -> LabelScheme:
+        """Read `root/meta.json`; `classes` stand in for a missing one.
+
+        Raises:
+            DataError: Neither names the classes.
+        """
+        path = root / "meta.json"
+        stated = read_json(path) if path.is_file() else {"classes": classes}
+        if not isinstance(stated, dict) or not stated.get("classes"):
+            raise DataError(f"{root}: the classes are not known", f'write {{"classes": ["background", ...]}} to {path}')
+        return cls(stated, path)
+
+    def decode(self, path: Path) -> LabelMap:
+        """Return the label map in `path`.
+
+        Raises:
+            DataError: As `decode_labels`.
+        """
+        labels = decode_labels(path, len(self.meta.classes), self.ignore, self.palette)
+        return LabelMap(labels, Frame.of(labels.shape))
+
+    @property
+    def reading(self) -> str:
+        """Everything that decides how a file becomes a label map."""
+        return f"labels {len(self.meta.classes)} {self.ignore} {self.palette}"
+
+
+def require_same_size(fields: dict[str, Field], paths: tuple[Path, Path]) -> None:
+    """Check that the two pictures of a sample, where both were read, cover the same pixels.
+
+    Raises:
+        DataError: They differ in size.
+    """
+    sizes = [field.frame.size for field in fields.values()]
+    if len(set(sizes)) > 1:
+        (height, width), (other_height, other_width) = sizes
+        what = f"{width}x{height}, but {paths[1]} is {other_width}x{other_height}"
+        raise DataError(f"{paths[0]}: {what}", SKIP_HINT)
