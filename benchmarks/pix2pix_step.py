@@ -12,7 +12,9 @@ median over rounds with quartiles.
 installed), by turns with plain subprocesses; the ratio is then against the baseline under the plain allocator,
 so across processes: read nothing into differences below 10 %.
 
-Variants. `products`: the deep layers as matrix products (pixelwise.nn.products). `not frozen`: what freezing the
+Variants. `pixelwise train` is the step of the real engine on the recipe `facades`, with its encoding, finiteness check and
+deterministic mode; in the 2017 order it still makes a pass of its own per phase. The others add one ingredient at a time
+to the published step. `products`: the deep layers as matrix products (pixelwise.nn.products). `not frozen`: what freezing the
 discriminator in the generator's phase saves; the published code does freeze it.
 
 Orders. `updated` is the published PyTorch order. `2017` is that of the Torch code: the generator learns from the
@@ -32,6 +34,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,15 +45,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, softplus
 
+from pixelwise.data.dataset import Meta
+from pixelwise.engine import precision
+from pixelwise.engine.trainer import Trainer
 from pixelwise.nn.networks import patchgan, pix2pix_unet
 from pixelwise.nn.products import Double, Halve
+from pixelwise.recipe import find_recipe
 
 TCMALLOC = ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4")
-KEEP = {
+KEEP = {  # as ./pw sets it
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 
 
@@ -75,7 +81,8 @@ VARIANTS = {
     "fused Adam, bf16, 2017 order": Variant(fused=True, bfloat16=True, order="2017"),
     "fused Adam, bf16, products, 2017 order": Variant(fused=True, bfloat16=True, products=True, order="2017"),
 }
-GOALS = {"fused Adam, bf16, products": 1.75, "fused Adam, bf16, products, 2017 order": 2.0}
+PRODUCT = {"pixelwise train": "discriminator_first", "pixelwise train, 2017 order": "simultaneous"}
+GOALS = {"pixelwise train": 1.75, "pixelwise train, 2017 order": 2.0}
 
 
 class Run:
@@ -135,6 +142,24 @@ class Run:
         self.discriminator.requires_grad_(True)
 
 
+class Product:
+    """The engine's own step on the recipe `facades`."""
+
+    def __init__(self, order: str) -> None:
+        self.recipe = find_recipe("facades").override([f"task.order={order}"])
+        task = self.recipe.task.build(Meta())
+        torch.manual_seed(0)
+        recipe, folder = self.recipe, Path(tempfile.mkdtemp())
+        networks = task.networks(recipe.network)
+        self.trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, lambda a, b: iter(()))
+
+    def step(self, picture: Tensor, target: Tensor) -> None:
+        """One training step on pictures as the loader hands them over, uint8."""
+        batch = {name: ((p + 1) * 127.5).round().to(torch.uint8) for name, p in (("a", picture), ("b", target))}
+        with precision.arithmetic(self.recipe):
+            self.trainer._train(batch)
+
+
 def compare_gradients() -> dict[str, float]:
     """Return |g - h| / |h| per network: g the gradients of the 2017 step, h those of two separate passes.
 
@@ -164,7 +189,7 @@ def measure(names: list[str], rounds: int, warm_up: int, clock: str) -> dict[str
     """Return seconds per step of every variant, one entry per round."""
     now = time.perf_counter if clock == "wall" else time.process_time
     picture, target = torch.rand(2, 1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    runs = {name: Run(VARIANTS[name]) for name in names}
+    runs = {name: Product(PRODUCT[name]) if name in PRODUCT else Run(VARIANTS[name]) for name in names}
     order, draw = list(names), random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warm_up + rounds):
@@ -224,11 +249,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.raw:
-        print(json.dumps(measure(list(VARIANTS), arguments.rounds, arguments.warm_up, arguments.clock)))
+        print(json.dumps(measure([*VARIANTS, *PRODUCT], arguments.rounds, arguments.warm_up, arguments.clock)))
         return
     print(f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, {arguments.clock} clock")
     print("one pass against two, relative difference of gradients:", compare_gradients())
-    names = list(VARIANTS)
+    names = [*VARIANTS, *PRODUCT]
     report(
         with_allocators(arguments)
         if arguments.allocator

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
     predictions: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     taken: set[Path] = set()
+    images = {path.resolve() for path, _ in found}
     for path, below in track(found, "predicting", console=console, disable=not console.is_terminal):
         try:
-            predictions.append(_one(model, path, _free(out / below, taken)))
+            predictions.append(_one(model, path, _free(out / below, taken), images))
         except PixelwiseError as error:
             print(f"error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
             failed.append({"file": str(path), "error": str(error)})
@@ -54,17 +56,16 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
 
 
 def _free(path: Path, taken: set[Path]) -> Path:
-    """Return `path` as a PNG, with the old suffix kept in the name if `a.jpg` and `a.png` would collide."""
-    target = path.with_suffix(".png")
-    if target in taken:
-        target = path.with_name(path.name + ".png")
+    """Return `path` as a PNG; where that is taken, with the old suffix kept in the name, then numbered."""
+    names = chain((path.with_suffix(".png"), path.with_name(path.name + ".png")), (f"{path}.{n}.png" for n in count(2)))
+    target = next(name for name in map(Path, names) if name not in taken)
     taken.add(target)
     return target
 
 
-def _one(model: Model, path: Path, target: Path) -> dict[str, Any]:
-    if target.exists() and target.resolve() == path.resolve():
-        raise DataError(f"{path}: the answer would overwrite the image", "choose another folder with out=DIR")
+def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str, Any]:
+    if target.resolve() in images:
+        raise DataError(f"{path}: the answer would overwrite the image {target}", "choose another folder with out=DIR")
     prediction: Prediction = model(path)
     prediction.save(target)
     if isinstance(prediction, KeypointsPrediction):

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(words)
     except PixelwiseError as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
@@ -92,9 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
         print("hint: run again with --debug and report the traceback", file=sys.stderr)
         return 1
@@ -131,13 +138,19 @@ def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, 
             left.append(pair)
             continue
         value = parse_value(text) if allowed[key] is int else text
-        if not isinstance(value, allowed[key]) or value in (0, ""):
+        if type(value) is not allowed[key] or value == "" or (allowed[key] is int and value < 1):
             raise UsageError(f"{key} = {text!r}: should be a {'positive ' * (allowed[key] is int)}{_WORDS[allowed[key]]}")
         options[key] = value
     return options, left
 
 
 _WORDS = {int: "integer", str: "name"}
+
+
+def _nearby(missing: Path) -> str:
+    """Return a hint that names the nearest folder beside a missing one."""
+    parent = missing.parent
+    return "" if missing.exists() or not parent.is_dir() else did_you_mean(missing.name, (p.name for p in parent.iterdir()))
 
 
 def _print_json(value: Any) -> None:
@@ -173,7 +186,7 @@ def describe(chosen: argparse.Namespace) -> int:
 
 def train(chosen: argparse.Namespace) -> int:
     """Train, replay or resume."""
-    from pixelwise.index import check
+    from pixelwise.index import check, index
 
     options, pairs = _options(chosen.pairs, {"out": str})
     what = Path(chosen.what)
@@ -184,7 +197,7 @@ def train(chosen: argparse.Namespace) -> int:
                 f"to begin anew: pixelwise train {what}/recipe.json {' '.join(chosen.pairs)}",
             )
         folder = what
-    elif what.is_dir():
+    elif what.is_dir() and chosen.what not in index():
         raise UsageError(f"no run in {what}: it holds no recipe.json", "name a recipe (see: pixelwise list)")
     else:
         if what.suffix != ".json":
@@ -209,7 +222,11 @@ def evaluate(chosen: argparse.Namespace) -> int:
     """Print the metrics of a run beside the baselines."""
     options, pairs = _options(chosen.pairs, {"split": str, "limit": int})
     if not (Path(chosen.run) / "recipe.json").is_file():
-        raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", "pixelwise train makes one")
+        hint = _nearby(Path(chosen.run)) or "pixelwise train makes one"
+        raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", hint)
+    for key, _ in map(split_override, pairs):
+        if key.partition(".")[0] != "data":
+            raise UsageError(f"evaluate cannot change {key!r}: the model is trained", "it takes split, limit and data.*")
     from pixelwise.evaluation import evaluate as measured
     from pixelwise.evaluation import text_table
     from pixelwise.run import open_run
@@ -232,7 +249,8 @@ def predict(chosen: argparse.Namespace) -> int:
     if not paths:
         raise UsageError("no images to predict for", "pixelwise predict MODEL IMAGE...")
     if not Path(chosen.model).is_dir():
-        raise UsageError(f"no such model folder: {chosen.model}", "pixelwise train makes one under runs/")
+        hint = _nearby(Path(chosen.model)) or "pixelwise train makes one under runs/"
+        raise UsageError(f"no such model folder: {chosen.model}", hint)
     from pixelwise.batch import predict_files
 
     outcome = predict_files(Path(chosen.model), paths, Path(options.get("out", "predictions")))

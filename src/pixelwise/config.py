@@ -155,7 +155,7 @@ def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -
         config = config_class(chosen.package, str(kind)) if chosen else field.annotation
         return isinstance(inner, dict) and _assign(config, inner, rest, text)
     else:
-        data[name] = parse_value(text)
+        data[name] = parse_value(text, field.annotation)
     return True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,10 @@ def build() -> dict[str, Any]:
 
 def _stamp() -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for folder in (PACKAGE, *(PACKAGE / name for name in ("tasks", "nn", "nn/networks", "data", "data/datasets"))):
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.name.endswith(".py"):
-                found = entry.stat()
-                digest.update(f"{entry.path}:{found.st_size}:{found.st_mtime_ns};".encode())
+    for folder, _, names in sorted(os.walk(PACKAGE)):
+        for path in sorted(os.path.join(folder, name) for name in names if name.endswith(".py")):  # noqa: PTH118
+            found = os.stat(path)  # noqa: PTH116
+            digest.update(f"{path}:{found.st_size}:{found.st_mtime_ns};".encode())
     return digest.hexdigest()
 
 
@@ -122,9 +122,10 @@ def check(name: str, pairs: Sequence[str]) -> None:
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)
-        problem = _problem(parse_value(text), schemas)
+        wanted = str if [schema.get("type") for schema in schemas] == ["string"] else None
+        problem = _problem(parse_value(text, wanted), schemas)
         if problem:
-            raise UsageError(f"{key} = {text!r}: {problem}")
+            raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")
 
 
 def _by_last_word(key: str, known: Iterable[str]) -> str:
@@ -149,6 +150,10 @@ def _mismatch(value: Any, schema: dict[str, Any]) -> str:
         value = int(value)
     if wanted and (not isinstance(value, TYPES[wanted]) or (isinstance(value, bool) and wanted in ("integer", "number"))):
         return f"should be {'an' if wanted[0] in 'aeio' else 'a'} {wanted}"
+    if wanted == "array":
+        return _unfit(value, schema)
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        return f"should match {schema['pattern']}"
     limits: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
         ("minimum", "at least", lambda a, b: a >= b),
         ("exclusiveMinimum", "greater than", lambda a, b: a > b),
@@ -156,6 +161,15 @@ def _mismatch(value: Any, schema: dict[str, Any]) -> str:
         ("exclusiveMaximum", "less than", lambda a, b: a < b),
     )
     return next((f"should be {w} {schema[k]}" for k, w, holds in limits if k in schema and not holds(value, schema[k])), "")
+
+
+def _unfit(values: Sequence[Any], schema: dict[str, Any]) -> str:
+    """Say what is wrong with the length of a list or with one of its values."""
+    fewest, most = schema.get("minItems", 0), schema.get("maxItems", len(values))
+    if not fewest <= len(values) <= most:
+        return f"should hold {'' if fewest == most else 'at least '}{fewest} values"
+    each = schema.get("prefixItems") or [schema.get("items", {})] * len(values)
+    return next(filter(None, map(_mismatch, values, each)), "")
 
 
 def _closer(value: Any, choices: Sequence[Any]) -> str:

@@ -24,17 +24,19 @@ from pixelwise.data.augment import View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.images import decode_image, decode_labels, pillow_pixels
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
-from pixelwise.errors import DataError, ModelError, UsageError
+from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.tiles import blend
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.prediction import Prediction
+from pixelwise.prediction import UNKNOWN, Prediction
 from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import Task
 
 FORMAT_VERSION = 1
 VERSION = "0.1.0"
 TOLERANCE = 1e-3
+COPY_HINT = "copy the folder again from where it was trained"
+PIXELS_HINT = "pass uint8, or floats in [0, 1]"
 TILE = 1536
 AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
 
@@ -98,7 +100,7 @@ class Model:
             labels = (
                 decode_labels(Path(image), len(meta.classes), palette=meta.palette)
                 if isinstance(image, str | Path)
-                else to_labels(image)
+                else to_labels(image, len(meta.classes))
             )
             return LabelMap(labels, Frame.of(labels.shape))
         pixels = decode_image(Path(image)) if isinstance(image, str | Path) else to_pixels(image)
@@ -165,16 +167,20 @@ class Model:
         """
         golden = _read(folder / "selftest.safetensors")
         batch = {k.removeprefix("input."): v for k, v in golden.items() if k.startswith("input.")}
-        with torch.inference_mode():
-            self.networks.eval()
-            outputs = self.outputs(batch)
+        try:
+            with torch.inference_mode():
+                self.networks.eval()
+                outputs = self.outputs(batch)
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"{folder}: the self-test cannot be run: {_line(error)}", COPY_HINT) from None
         for name, output in outputs.items():
             expected = golden.get(f"output.{name}")
             if expected is None or expected.shape != output.shape:
-                raise ModelError(f"{folder}: the self-test holds no output {name!r} of shape {tuple(output.shape)}")
+                raise ModelError(f"{folder}: the self-test holds no output {name!r} of shape {tuple(output.shape)}", COPY_HINT)
             error = float((output.float().cpu() - expected).abs().max())
             if not error <= TOLERANCE * max(1.0, float(expected.abs().max())):
-                raise ModelError(f"{folder}: the self-test gives other outputs than when it was saved (by {error:.3g})")
+                what = f"the self-test gives other outputs than when it was saved (by {error:.3g})"
+                raise ModelError(f"{folder}: {what}", COPY_HINT)
 
 
 def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model:
@@ -191,9 +197,12 @@ def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model
     folder = Path(path)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     description = _describe(folder)
-    task: Task = description.task.build(description.meta)
-    with torch.device("meta"):  # nothing is allocated before the file is known to fit
-        networks = task.networks(description.network.untrained())
+    try:
+        task: Task = description.task.build(description.meta)
+        with torch.device("meta"):  # nothing is allocated before the file is known to fit
+            networks = task.networks(description.network.untrained())
+    except (PixelwiseError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'} describes no network: {_line(error)}", COPY_HINT) from None
     for name in [name for name in networks if name not in task.deployed]:
         del networks[name]
     networks.load_state_dict(_weights(folder / "model.safetensors", networks), strict=True, assign=True)
@@ -214,61 +223,82 @@ def _describe(folder: Path) -> Description:
             hint = f"saved by pixelwise {data.get('pixelwise')}; this is {VERSION}"
             raise ModelError(f"{path}: format {found} is newer than this version reads ({FORMAT_VERSION})", hint)
         return Description.checked(data)
-    except (OSError, ValueError, AttributeError, UsageError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+    except (OSError, ValueError, AttributeError, RecursionError, UsageError) as error:
+        raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
 
 
 def _weights(path: Path, networks: nn.Module) -> dict[str, Tensor]:
-    expected = {name: tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    wanted = networks.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     try:
         with safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+        raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
     for what, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
         if names:
-            raise ModelError(f"{path}: {len(names)} tensors {what} ({', '.join(sorted(names)[:3])})")
+            raise ModelError(f"{path}: {len(names)} tensors {what} ({', '.join(sorted(names)[:3])})", COPY_HINT)
     wrong = [name for name in expected if expected[name] != found[name]]
     if wrong:
-        raise ModelError(f"{path}: {wrong[0]} has shape {found[wrong[0]]}, the network needs {expected[wrong[0]]}")
-    return load_file(path)
+        what = f"{wrong[0]} has shape {found[wrong[0]]}, the network needs {expected[wrong[0]]}"
+        raise ModelError(f"{path}: {what}", COPY_HINT)
+    weights = load_file(path)
+    for name, tensor in weights.items():
+        if tensor.dtype != wanted[name].dtype:
+            raise ModelError(f"{path}: {name} is {tensor.dtype}, the network needs {wanted[name].dtype}", COPY_HINT)
+    return weights
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+        raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
+
+
+def _line(error: Exception) -> str:
+    """Return the first line of torch's longer messages."""
+    return str(error).partition("\n")[0]
 
 
 def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
     """Bring a Pillow image, array or tensor to uint8 RGB `(3, H, W)`.
 
     Raises:
-        DataError: It has neither 1 nor 3 channels, or floats beyond [0, 1].
+        DataError: It has neither 1 nor 3 channels, no pixels, or floats beyond [0, 1].
     """
     if isinstance(image, PillowImage.Image):
         return pillow_pixels(image)
-    if isinstance(image, np.ndarray):
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-            raise _not_rgb(image.shape)
-        tensor = torch.from_numpy(np.ascontiguousarray(image))
-        tensor = tensor[None] if image.ndim == 2 else tensor.permute(2, 0, 1)
-    else:
-        tensor = image[None] if image.dim() == 2 else image
-        if tensor.dim() != 3 or tensor.shape[0] not in (1, 3):
-            raise _not_rgb(tuple(image.shape))
+    tensor = _tensor(image)
+    if tensor.dim() == 2:
+        tensor = tensor[None]
+    elif isinstance(image, np.ndarray) and tensor.dim() == 3:
+        tensor = tensor.permute(2, 0, 1)
+    if tensor.dim() != 3 or tensor.shape[0] not in (1, 3) or tensor.numel() == 0:
+        raise _not_rgb(image.shape)
     if tensor.is_floating_point():
         high, low = float(tensor.max()), float(tensor.min())
         if not (low >= 0 and high <= 1):
             raise DataError(
                 f"image values reach from {low:g} to {high:g} but dtype is {str(tensor.dtype).removeprefix('torch.')}",
-                "pass uint8, or floats in [0, 1]",
+                PIXELS_HINT,
             )
         tensor = (tensor * 255).round()
     elif tensor.dtype != torch.uint8:
-        raise DataError(f"image dtype is {tensor.dtype}", "pass uint8, or floats in [0, 1]")
+        raise DataError(f"image dtype is {str(tensor.dtype).removeprefix('torch.')}", PIXELS_HINT)
     return tensor.to(torch.uint8).expand(3, -1, -1).contiguous()
+
+
+def _tensor(image: Any) -> Tensor:
+    """Return an array or tensor as a tensor, a copy where it is an array, which may be read-only or of another layout."""
+    if isinstance(image, Tensor):
+        return image
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"a {type(image).__name__} is no image", "pass a path, a Pillow image, an array or a tensor")
+    try:
+        return torch.from_numpy(np.array(image, order="C"))
+    except (TypeError, ValueError):
+        raise DataError(f"image dtype is {image.dtype}", PIXELS_HINT) from None
 
 
 def _not_rgb(shape: Sequence[int]) -> DataError:
@@ -278,13 +308,20 @@ def _not_rgb(shape: Sequence[int]) -> DataError:
     )
 
 
-def to_labels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Bring `(H, W)` class indices to a uint8 tensor.
+def to_labels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor, classes: int) -> Tensor:
+    """Bring `(H, W)` class indices below `classes`, or 255 for unknown, to a uint8 tensor.
 
     Raises:
-        DataError: It is not two-dimensional or not of integers.
+        DataError: It is not two-dimensional, not of integers, or has an index out of range.
     """
-    labels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
-    if labels.dim() != 2 or labels.is_floating_point():
-        raise DataError(f"the model expects a label map of integers (H, W), got shape {tuple(labels.shape)}")
+    labels = _tensor(np.asarray(image) if isinstance(image, PillowImage.Image) else image)
+    if labels.dim() != 2 or labels.is_floating_point() or labels.numel() == 0:
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise DataError(f"the model expects a label map of integers (H, W), got {kind} of shape {tuple(labels.shape)}")
+    labels = labels.long()
+    wrong = ((labels < 0) | (labels >= classes)) & (labels != UNKNOWN)
+    if wrong.any():
+        y, x = wrong.nonzero()[0].tolist()
+        what = f"class {int(labels[y, x])} at (x={x}, y={y})"
+        raise DataError(f"{what}, but the model knows 0..{classes - 1} and {UNKNOWN} for unknown")
     return labels.to(torch.uint8)

@@ -20,10 +20,14 @@ def split_override(pair: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_value(text: str) -> Any:
-    """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself."""
+def parse_value(text: str, wanted: object = None) -> Any:
+    """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
+
+    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         height, x, width = text.partition("x")
-        return [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text
+        value = [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text
+    return text if wanted is str and not isinstance(value, str) else value

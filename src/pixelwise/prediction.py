@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from pixelwise.color.palette import colourise
 from pixelwise.errors import UsageError
 
 UNKNOWN = 255
+EXACT = (".png", ".tif", ".tiff", ".bmp")
+"""Suffixes of the formats that keep class indices as they are."""
 
 
 def to_pillow(pixels: Tensor) -> PillowImage.Image:
@@ -32,8 +34,10 @@ class Prediction(ABC):
 
     Attributes:
         image: The image it was asked about, uint8 `(C, H, W)`.
+        suffixes: Of the image files that can hold the answer.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (*EXACT, ".jpg", ".jpeg", ".webp", ".gif")
     image: Tensor
 
     @abstractmethod
@@ -49,19 +53,21 @@ class Prediction(ABC):
         return self.render()
 
     def save(self, path: str | Path) -> Path:
-        """Write the answer: `.json` as numbers, any image suffix as an image.
+        """Write the answer: `.json` as numbers, one of `suffixes` as an image.
 
         Raises:
             UsageError: The suffix is not one that can be written.
         """
         path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (".json", *self.suffixes):
+            known = ", ".join(self.suffixes)
+            raise UsageError(f"cannot write {path.name}: this answer does not fit suffix {suffix!r}", f"use {known} or .json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".json":
+        if suffix == ".json":
             path.write_text(json.dumps(self.to_json()))
-            return path
-        if path.suffix.lower() not in PillowImage.registered_extensions():
-            raise UsageError(f"cannot write {path.name}: unknown suffix {path.suffix!r}", "use .png, .jpg or .json")
-        self.answer().save(path)
+        else:
+            self.answer().save(path)
         return path
 
     def input(self) -> PillowImage.Image:
@@ -83,6 +89,7 @@ class LabelPrediction(Prediction):
         palette: RGB colour of each class, 0 to 255.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = EXACT
     labels: Tensor
     confidence: Tensor | None
     classes: tuple[str, ...]

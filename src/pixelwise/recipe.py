@@ -37,7 +37,7 @@ class TaskConfig(Config):
 class Recipe(Training, Overridable):
     """Everything a run depends on: the run is a pure function of this."""
 
-    name: str = Field(description="what the run's folder is called")
+    name: str = Field(pattern=r"^[\w.-]+$", description="what the run's folder is called")
     task: Annotated[SerializeAsAny[TaskConfig], Choice(TASKS)] = Field(description="what is asked of the network")
     data: Annotated[SerializeAsAny[DataConfig], Choice("pixelwise.data.datasets")] = Field(
         description="where samples come from"

@@ -146,7 +146,13 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> tuple[Model, float]:
     batches = Batches(source, task.fields, recipe.view, recipe.augment, recipe.batch_size, recipe.seed, rank=rank, world=world)
 
     def stream(first: int, last: int) -> Iterator[Batch]:
-        return loader(batches, first, last, recipe.workers)
+        told: set[str] = set()
+        for batch in loader(batches, first, last, recipe.workers):
+            for note in (*source.notes, *data.val.notes):
+                if note not in told:
+                    told.add(note)
+                    trainer.progress.event(f"note: {note}")
+            yield batch
 
     trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
     trainer.resume()

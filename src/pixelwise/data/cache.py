@@ -130,10 +130,12 @@ class Cache:
     def _place(self, entry: Path, *parts: bytes | memoryview) -> None:
         draft = self.folder / "draft"
         with draft.open("wb", buffering=0) as file:
-            for part in parts:
-                file.write(part)
-        entry.parent.mkdir(exist_ok=True)
-        draft.replace(entry)
+            os.writev(file.fileno(), parts)
+        try:
+            draft.replace(entry)
+        except FileNotFoundError:
+            entry.parent.mkdir()
+            draft.replace(entry)
 
     def _evict(self, size: int) -> int:
         """Remove the entries used longest ago until `size` more bytes fit; return what the rest holds."""

@@ -103,11 +103,11 @@ def existing_folder(root: str) -> Path:
     """Return `root` as a path.
 
     Raises:
-        DataError: It is no folder; the hint names the nearest one beside it.
+        DataError: It is no folder; the hint names the nearest one beside it, if one is near.
     """
     path = Path(root).expanduser()
     if not path.is_dir():
         parent = path.parent
         beside = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
-        raise DataError(f"no such folder: {root}", did_you_mean(path.name, beside))
+        raise DataError(f"no such folder: {root}", did_you_mean(path.name, beside) or "data.root=FOLDER says where the data is")
     return path

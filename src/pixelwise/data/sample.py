@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import nan
 from typing import ClassVar, Literal, Self
 
@@ -185,7 +185,7 @@ class Sample:
 
     def warp(self, matrix: Matrix, size: Size) -> Sample:
         """Return the sample with every field moved by `matrix` (3x3) onto a picture of `size` (height, width)."""
-        return replace(self, fields={name: field.warp(matrix, size) for name, field in self.fields.items()})
+        return Sample(self.key, {name: field.warp(matrix, size) for name, field in self.fields.items()})
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -25,7 +25,7 @@ from pixelwise.engine.ema import Ema
 from pixelwise.engine.interrupt import Interrupt, Interrupted
 from pixelwise.engine.logs import Logs
 from pixelwise.engine.progress import Progress
-from pixelwise.errors import TrainingError, UsageError
+from pixelwise.errors import PixelwiseError, TrainingError, UsageError
 from pixelwise.training import Optimizer, Schedule, Training
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Trainer:
             raise TrainingError(f"{self.folder} already holds a run", "resume it, or choose another folder")
         logs = Logs(self.folder, self.step, quiet=self.rank > 0, tensorboard=self.settings.tensorboard)
         with precision.arithmetic(self.settings), Interrupt() as interrupt, logs, self.progress:
-            for batch in self.batches(self.step, self.settings.steps):
+            for batch in self._feed(logs):
                 losses = self._train(batch)
                 logs.losses(self.step, self.learning_rate(self.step - 1), losses)
                 self.progress.step(self.step, losses)
@@ -177,6 +177,18 @@ class Trainer:
         """Return the networks that make predictions by name, averaged if that is on."""
         source = self.ema.networks if self.ema else self.networks
         return {name: source[name] for name in self.task.deployed}
+
+    def _feed(self, logs: Logs) -> Iterator[Batch]:
+        """Yield the batches of the steps to come; if they end in an error, save what is done."""
+        try:
+            yield from self.batches(self.step, self.settings.steps)
+        except PixelwiseError as error:
+            if self.step and self.world == 1:  # several processes save together, and the others are not here
+                if not checkpoint.folder_of(self.folder, self.step).exists():
+                    logs.to_disk()
+                    self.save()
+                error.hint = "; ".join(filter(None, (error.hint, f"resume with: pixelwise train {self.folder}")))
+            raise
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps

@@ -132,37 +132,33 @@ def _placement(matrix: Matrix, source: Size) -> Placement | None:
     (a, b, x), (c, d, y), (e, f, g) = matrix.tolist()
     if b or c or e or f or g != 1:
         return None
-    width, height = a * source[1], d * source[0]
-    ends = [round(v) for v in (x, y, x + width, y + height)]
-    if max(abs(v - end) for v, end in zip((x, y, x + width, y + height), ends, strict=True)) > 1e-6:
+    other_x, other_y = x + a * source[1], y + d * source[0]
+    left, right, top, bottom = round(x), round(other_x), round(y), round(other_y)
+    if abs(x - left) + abs(other_x - right) + abs(y - top) + abs(other_y - bottom) > 1e-6:
         return None
-    (left, right), (top, bottom) = sorted((ends[0], ends[2])), sorted((ends[1], ends[3]))
-    size = (bottom - top, right - left)
-    return Placement(size, (d < 0, a < 0), top, left) if min(size) > 0 else None
+    size = (abs(bottom - top), abs(right - left))
+    return Placement(size, (d < 0, a < 0), min(top, bottom), min(left, right)) if size[0] and size[1] else None
 
 
 def _place(maps: Tensor, placed: Placement, size: Size, fill: float | Literal["edge"]) -> Tensor:
     """Copy `maps` (..., h, w), mirrored as asked, to where they belong in a picture of `size`."""
-    mirrored = [axis for axis, mirror in zip((-2, -1), placed.mirrored, strict=True) if mirror]
-    starts = (placed.top, placed.left)
+    (height, width), top, left = placed.size, placed.top, placed.left
+    mirrored = [axis for axis in (-2, -1) if placed.mirrored[axis]]
     if fill == "edge":
-        maps = maps.flip(mirrored)
-        rows, columns = (
-            (torch.arange(there, device=maps.device) - start).clamp(0, here - 1)
-            for here, there, start in zip(placed.size, size, starts, strict=True)
-        )
-        return maps[..., rows[:, None], columns]
-    margins = []
-    for here, there, start, mirror in zip(placed.size, size, starts, placed.mirrored, strict=True):
-        before, after = start, there - start - here
-        if min(before, after) <= -here:
-            return maps.new_full((*maps.shape[:-2], *size), fill)
-        margins.append((after, before) if mirror else (before, after))
-    (top, bottom), (left, right) = margins
+        rows = (torch.arange(size[0], device=maps.device) - top).clamp(0, height - 1)
+        columns = (torch.arange(size[1], device=maps.device) - left).clamp(0, width - 1)
+        return maps.flip(mirrored)[..., rows[:, None], columns]
+    bottom, right = size[0] - top - height, size[1] - left - width
+    if min(top, bottom) <= -height or min(left, right) <= -width:
+        return maps.new_full((*maps.shape[:-2], *size), fill)
+    if placed.mirrored[0]:
+        top, bottom = bottom, top
+    if placed.mirrored[1]:
+        left, right = right, left
     if max(top, bottom, left, right) > 0:
         maps = F.pad(maps, (left, right, top, bottom), value=fill)
     else:
-        maps = maps[..., -top : placed.size[0] + bottom, -left : placed.size[1] + right]
+        maps = maps[..., -top : height + bottom, -left : width + right]
     return maps.flip(mirrored) if mirrored else maps
 
 
