@@ -86,6 +86,8 @@ def test_a_huge_picture_is_seen_in_tiles_by_a_model(monkeypatch: pytest.MonkeyPa
     seen: list[torch.Size] = []
 
     class Pointwise(nn.Module):
+        stride = 1
+
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             seen.append(image.shape)
             return 2 * image + 1

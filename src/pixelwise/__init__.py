@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pixelwise.errors import DataError, ModelError, PixelwiseError, TrainingError, UsageError
     from pixelwise.model import Model, load
-    from pixelwise.recipe import Recipe, find_recipe, recipe
+    from pixelwise.recipe import Recipe, find_recipe
     from pixelwise.run import train
 
 __version__ = "0.1.0"
@@ -23,7 +23,6 @@ __all__ = [
     "UsageError",
     "find_recipe",
     "load",
-    "recipe",
     "train",
 ]
 

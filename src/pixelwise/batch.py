@@ -17,15 +17,19 @@ from pixelwise.model import Model, load
 from pixelwise.prediction import KeypointsPrediction, Prediction
 
 
-def images_in(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each image with its path below the folder that was named: files as given, folders with all below them.
+
+    A folder `out` within such a folder holds the answers of an earlier call and is left out.
 
     Raises:
         DataError: A path does not exist, or a folder holds no image.
     """
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            answers = path / out.resolve().relative_to(path.resolve()) if path.resolve() in out.resolve().parents else None
+            images = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = sorted(p for p in images if answers not in p.parents)
             if not found:
                 raise DataError(f"no image in {path}", "known suffixes: " + " ".join(sorted(SUFFIXES)))
             yield from ((p, p.relative_to(path)) for p in found)
@@ -40,7 +44,7 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
         `model`, `out`, `predictions` (a list of `file`, `saved` and the answer) and `failed` (a list of `file` and `error`).
     """
     model = load(folder)
-    found = list(images_in(paths))
+    found = list(images_in(paths, out))
     console = Console(stderr=True)
     predictions: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []

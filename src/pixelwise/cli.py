@@ -124,8 +124,16 @@ def run(words: list[str]) -> int:
     if not words:
         parser().print_help()
         return 0
-    chosen = parser().parse_args(words)
+    chosen = parser().parse_args(_flags_first(words))
     return verbs[chosen.verb](chosen)
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """Put the flags right after the verb: argparse takes no optional positionals after them."""
+    if "--" in words:
+        return words
+    verb = next((i for i, word in enumerate(words) if not word.startswith("-")), 0) + 1
+    return words[:verb] + sorted(words[verb:], key=lambda word: not word.startswith("-"))
 
 
 def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
@@ -139,12 +147,10 @@ def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, 
             continue
         value = parse_value(text) if allowed[key] is int else text
         if type(value) is not allowed[key] or value == "" or (allowed[key] is int and value < 1):
-            raise UsageError(f"{key} = {text!r}: should be a {'positive ' * (allowed[key] is int)}{_WORDS[allowed[key]]}")
+            wanted, example = ("positive integer", 10) if allowed[key] is int else ("name", "NAME")
+            raise UsageError(f"{key} = {text!r}: should be a {wanted}", f"for example {key}={example}")
         options[key] = value
     return options, left
-
-
-_WORDS = {int: "integer", str: "name"}
 
 
 def _nearby(missing: Path) -> str:
@@ -203,7 +209,7 @@ def train(chosen: argparse.Namespace) -> int:
         if what.suffix != ".json":
             check(chosen.what, pairs)
         elif not what.is_file():
-            raise UsageError(f"no such file: {what}")
+            raise UsageError(f"no such file: {what}", _nearby(what) or "every run folder holds its recipe.json")
         from pixelwise.recipe import find_recipe
         from pixelwise.run import Data, start
 

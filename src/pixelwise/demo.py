@@ -55,8 +55,7 @@ def demonstrate(out: Path | None = None, steps: int | None = None) -> int:
 def _one(recipe: Recipe, folder: Path) -> Report:
     start(recipe, folder)
     data = Data.of(recipe)
-    model, seconds = trained(folder, recipe, data)
-    return conclude(folder, recipe, data, model, seconds)
+    return conclude(folder, recipe, data, trained(folder, recipe, data))
 
 
 def _close(console: Console, folder: Path, verdicts: list[bool], seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
+from pixelwise.data.thumbnails import LIMIT
 from pixelwise.model import Model
 from pixelwise.prediction import Prediction
 from pixelwise.task import Task
@@ -62,7 +63,7 @@ def evaluate(model: Model, train: Dataset, dataset: Dataset, split: str, limit: 
             "samples": len(evenly(len(dataset), limit)),
             "of": len(dataset),
             "pixels": "each image's own",
-            "baselines_fitted_on": min(len(train), 1024),
+            "baselines_fitted_on": min(len(train), LIMIT),
         },
     }
 

@@ -113,12 +113,13 @@ def check(name: str, pairs: Sequence[str]) -> None:
     """
     known = {s["key"]: s["schemas"] for s in entry(name)["settings"]}
     split = [split_override(pair) for pair in pairs]
-    changed = tuple(key.removesuffix("kind") for key, _ in split if key.endswith(".kind"))
-    changed += tuple(key + "." for key, _ in split if f"{key}.kind" in known)
+    # What is chosen among files may be named without `.kind`, and brings settings of its own.
+    chosen = {key.removesuffix(".kind") for key in known if key.endswith(".kind") and "type" not in known[key][0]}
+    changed = tuple(f"{key.removesuffix('.kind')}." for key, _ in split if key.removesuffix(".kind") in chosen)
     for key, text in split:
-        schemas = known.get(f"{key}.kind", known.get(key))
+        schemas = known.get(f"{key}.kind" if key in chosen else key)
         if schemas is None:
-            if key.startswith(changed) and changed:
+            if key.startswith(changed):
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)

@@ -28,6 +28,7 @@ from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.tiles import blend
 from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.prediction import UNKNOWN, Prediction
 from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import Task
@@ -64,10 +65,14 @@ class Tiled(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the network's maps of `image` (B, C, H, W); up to 1536 x 1536 pixels it is seen whole."""
-        if image.shape[-2] * image.shape[-1] <= TILE * TILE:
+        height, width = image.shape[-2:]
+        if height * width <= TILE * TILE:
             whole: Tensor = self.network(image)
             return whole
-        return blend(self.network, image, (TILE, TILE), TILE // 4)
+        stride = int(self.network.stride)  # type: ignore[arg-type]
+        padded = mirror_to_multiple(image, stride)
+        maps = torch.cat([blend(self.network, one, (TILE, TILE), TILE // 4) for one in padded.chunk(len(padded))])
+        return maps[..., : -(-height // stride), : -(-width // stride)]
 
 
 class Model:
@@ -98,7 +103,7 @@ class Model:
         if name in self.description.labels_in:
             meta = self.description.meta
             labels = (
-                decode_labels(Path(image), len(meta.classes), palette=meta.palette)
+                decode_labels(Path(image), len(meta.classes), meta.ignore, meta.palette)
                 if isinstance(image, str | Path)
                 else to_labels(image, len(meta.classes))
             )
@@ -151,7 +156,9 @@ class Model:
         (folder / "config.json").write_text(self.description.model_dump_json(indent=2) + "\n")
         weights = {name: tensor.contiguous().cpu() for name, tensor in self.networks.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-        batch = collate([self._framed(example)])
+        height, width = example[self.task.inputs[0]].frame.size
+        corner = example.warp(np.eye(3), (min(height, TILE // 6), min(width, TILE // 6)))
+        batch = collate([self._framed(corner if self.description.view.fit == "native" else example)])
         self.networks.eval()
         with torch.inference_mode():
             golden = {f"output.{k}": v.float().cpu().clone() for k, v in self.outputs(batch).items()}
@@ -177,9 +184,9 @@ class Model:
             expected = golden.get(f"output.{name}")
             if expected is None or expected.shape != output.shape:
                 raise ModelError(f"{folder}: the self-test holds no output {name!r} of shape {tuple(output.shape)}", COPY_HINT)
-            error = float((output.float().cpu() - expected).abs().max())
-            if not error <= TOLERANCE * max(1.0, float(expected.abs().max())):
-                what = f"the self-test gives other outputs than when it was saved (by {error:.3g})"
+            difference = float((output.float().cpu() - expected).abs().max())
+            if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+                what = f"the self-test gives other outputs than when it was saved (by {difference:.3g})"
                 raise ModelError(f"{folder}: {what}", COPY_HINT)
 
 
@@ -205,7 +212,12 @@ def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model
         raise ModelError(f"{folder / 'config.json'} describes no network: {_line(error)}", COPY_HINT) from None
     for name in [name for name in networks if name not in task.deployed]:
         del networks[name]
-    networks.load_state_dict(_weights(folder / "model.safetensors", networks), strict=True, assign=True)
+    weights = _weights(folder / "model.safetensors", networks)
+    with torch.random.fork_rng(devices=[]):
+        networks = task.networks(description.network.untrained())  # buffers that no file holds need a real device
+    for name in [name for name in networks if name not in task.deployed]:
+        del networks[name]
+    networks.load_state_dict(weights, strict=True)
     model = Model(description, task, dict(networks.items()))
     if verify:
         model.verify(folder)
@@ -215,7 +227,8 @@ def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model
 def _describe(folder: Path) -> Description:
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelError(f"no model in {folder}", "a model folder holds config.json and model.safetensors")
+        unfinished = f"finish the run with: pixelwise train {folder}" if (folder / "recipe.json").is_file() else ""
+        raise ModelError(f"no model in {folder}", unfinished or "a model folder holds config.json and model.safetensors")
     try:
         data = json.loads(path.read_text())
         found = data.get("format_version")
@@ -286,7 +299,7 @@ def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tenso
         tensor = (tensor * 255).round()
     elif tensor.dtype != torch.uint8:
         raise DataError(f"image dtype is {str(tensor.dtype).removeprefix('torch.')}", PIXELS_HINT)
-    return tensor.to(torch.uint8).expand(3, -1, -1).contiguous()
+    return tensor.to("cpu", torch.uint8).expand(3, -1, -1).contiguous()
 
 
 def _tensor(image: Any) -> Tensor:

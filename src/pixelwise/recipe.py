@@ -52,7 +52,9 @@ class Recipe(Training, Overridable):
 
     def save(self, path: Path) -> None:
         """Write `recipe.json`; `Recipe.load` reads it back equal."""
-        path.write_text(self.model_dump_json(indent=2) + "\n")
+        draft = path.with_suffix(".draft")
+        draft.write_text(self.model_dump_json(indent=2) + "\n")
+        draft.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Recipe:

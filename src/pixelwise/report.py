@@ -134,7 +134,7 @@ def _curves(events: list[dict[str, Any]]) -> str:
         for event in events:
             for name, value in event.get(group, {}).items():
                 if value is not None:  # it was not finite
-                    lines.setdefault(name, []).append((event["step"], value))
+                    lines.setdefault(f"loss {name}" if group == "losses" else name, []).append((event["step"], value))
         charts += [_chart(name, _thinned(points)) for name, points in lines.items() if len(points) > 1]
     return f'<div style="display:grid;grid-template-columns:1fr 1fr;gap:1rem">{"".join(charts)}</div>'
 

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pixelwise.data.dataset import Dataset
+from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.loader import Batches, loader
 from pixelwise.data.prepared import prepared
 from pixelwise.data.sample import Batch, LabelMap
 from pixelwise.engine.checkpoint import deployed_weights, newest
-from pixelwise.engine.distributed import launched, place, processes, wait
+from pixelwise.engine.distributed import default_device, launched, place, processes
+from pixelwise.engine.logs import read
 from pixelwise.engine.trainer import Trainer
-from pixelwise.errors import TrainingError, UsageError
+from pixelwise.errors import DataError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import VERSION, Description, Model, load
 from pixelwise.recipe import Recipe
@@ -44,7 +45,27 @@ class Data:
     def of(cls, recipe: Recipe) -> Data:
         """Open the data of a recipe and build its task."""
         train, val = recipe.data.open("train"), recipe.data.open("val")
-        return cls(train, val, recipe.task.build(train.meta))
+        same_meaning(train.meta, val.meta, "val")
+        task: Task = recipe.task.build(train.meta)
+        missing = [name for name in task.fields if name not in train.fields]
+        if missing:
+            what = f"{recipe.task.kind} needs the field {missing[0]!r}; {recipe.data.kind} has {', '.join(train.fields)}"
+            raise UsageError(what, "choose another data.kind, or name the field in the task's settings")
+        task.check(recipe.view, recipe.augment)
+        return cls(train, val, task)
+
+
+def same_meaning(expected: Meta, found: Meta, where: str) -> None:
+    """Check that classes and points mean the same by the same number.
+
+    Raises:
+        DataError: They do not.
+    """
+    for name in ("classes", "points"):
+        ours, theirs = getattr(expected, name), getattr(found, name)
+        if ours != theirs:
+            what = f"{where} has other {name} than train: {', '.join(theirs) or 'none'}; train: {', '.join(ours) or 'none'}"
+            raise DataError(what, "the same number must mean the same everywhere")
 
 
 def new_folder(name: str, out: Path | None) -> Path:
@@ -117,20 +138,18 @@ def proceed(folder: Path) -> Model:
     recipe = Recipe.load(folder / "recipe.json")
     data = Data.of(recipe)
     with processes() as (rank, _):
-        model, seconds = trained(folder, recipe, data)
-        if rank == 0:
-            conclude(folder, recipe, data, model, seconds)
-        wait()
+        model = trained(folder, recipe, data)
+    if rank == 0:  # outside the group: the others need not wait for it
+        conclude(folder, recipe, data, model)
     return model
 
 
-def trained(folder: Path, recipe: Recipe, data: Data) -> tuple[Model, float]:
-    """Train the run in `folder` to its end and return the model with the seconds that took."""
-    began = time.perf_counter()
+def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
+    """Train the run in `folder` to its end and return the model, on the CPU."""
     task, description = data.task, describe(recipe, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mixed(recipe.seed, "initialisation"))
-        networks = task.networks(recipe.network)
+        networks = task.networks(recipe.network.untrained() if newest(folder) else recipe.network)
 
     def watch(deployed: Mapping[str, nn.Module]) -> dict[str, float]:
         model = Model(description, task, deployed)
@@ -143,7 +162,8 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> tuple[Model, float]:
 
     rank, world = place()
     source = prepared(data.train, task.fields, recipe.view)
-    batches = Batches(source, task.fields, recipe.view, recipe.augment, recipe.batch_size, recipe.seed, rank=rank, world=world)
+    size, seed = recipe.batch_size, recipe.seed
+    batches = Batches(source, task.fields, recipe.view, recipe.augment, size, seed, rank, world, inputs=task.inputs)
 
     def stream(first: int, last: int) -> Iterator[Batch]:
         told: set[str] = set()
@@ -157,7 +177,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> tuple[Model, float]:
     trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
     trainer.resume()
     trainer.run(watch, better)
-    return Model(description, task, saved(folder, recipe, task)), time.perf_counter() - began
+    return Model(description, task, saved(folder, recipe, task))
 
 
 def saved(folder: Path, recipe: Recipe, task: Task) -> Mapping[str, nn.Module]:
@@ -183,12 +203,12 @@ def describe(recipe: Recipe, data: Data) -> Description:
     )
 
 
-def conclude(folder: Path, recipe: Recipe, data: Data, model: Model, seconds: float) -> Report:
+def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
     """Measure the trained model on the whole validation split; write `model/`, `evaluation.json` and `report.html`."""
-    result = evaluate(model, data.train, data.val, "val")
-    result["seconds"] = round(seconds, 1)
+    result = evaluate(model.to(str(default_device())), data.train, data.val, "val")
+    result["seconds"] = round(max(event["time"] for event in read(folder / "metrics.jsonl")), 1)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    model.save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
+    model.to("cpu").save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
     report = Report.of(folder, recipe, result, strips(model, data.val))
     (folder / "report.html").write_text(report.page())
     sheet(report.strips).save(folder / "strips.png")
@@ -228,5 +248,11 @@ def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model
         split: "train", "val" or, where there is one, "test".
         pairs: Overrides of the recipe, such as `data.root=FOLDER`.
     """
-    recipe = Recipe.load(folder / "recipe.json").override(pairs)
-    return load(folder), recipe.data.open("train"), recipe.data.open(split)
+    idle = [pair for pair in pairs if not pair.startswith("data.")]
+    if idle:
+        raise UsageError(f"{idle[0]} cannot change a trained model", "only data.* can be set, beside split and limit")
+    recipe, model = Recipe.load(folder / "recipe.json").override(pairs), load(folder, device=str(default_device()))
+    train, data = recipe.data.open("train"), recipe.data.open(split)
+    for name, dataset in (("train", train), (split, data)):
+        same_meaning(model.description.meta, dataset.meta, name)
+    return model, train, data

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.sample import Batch, Image, Sample
+from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.prediction import Prediction
@@ -20,6 +22,19 @@ Predictor = Callable[[Sample], Prediction]
 def unit(pixels: Tensor) -> Tensor:
     """Turn uint8 pixels into floats in [0, 1]; a pretrained encoder normalises them further by its own statistics."""
     return pixels.float() / 255
+
+
+def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
+    """Return the built network if it answers at every input pixel.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if built.stride != 1:
+        raise UsageError(
+            f"network.kind = {network.kind!r} as it is set does not answer at every pixel", "try network.kind=unet"
+        )
+    return built
 
 
 def image_of(sample: Sample, name: str = "image") -> Tensor:
@@ -54,7 +69,7 @@ class Task(ABC):
         deployed: The networks that make predictions; only these go into the model folder.
         fields: The sample fields needed for training and evaluation.
         inputs: Those of `fields` that exist at prediction time.
-        primary: The metric that picks the best checkpoint.
+        primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
     """
@@ -70,6 +85,9 @@ class Task(ABC):
     def __init__(self, config: Any, meta: Meta) -> None:
         self.config = config
         self.meta = meta
+
+    def check(self, view: View, augment: Augment) -> None:  # noqa: B027 (a hook)
+        """Raise a UsageError if the task cannot be trained with these; by default every task can."""
 
     @abstractmethod
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:

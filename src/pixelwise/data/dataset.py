@@ -22,6 +22,8 @@ class Meta(Config):
     """Name of each class of a label map, box or category."""
     palette: tuple[tuple[int, int, int], ...] = ()
     """RGB colour of each class, 0 to 255."""
+    ignore: int = 255
+    """The value of unlabelled pixels in label files; inside pixelwise it is 255."""
     points: tuple[str, ...] = ()
     """Name of each keypoint."""
     swap: tuple[int, ...] = ()

@@ -127,7 +127,7 @@ class KeypointFiles(Dataset):
             pixels = decode_image(item.path, self.notes)
             read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
         if "keypoints" in fields:
-            size = read["image"].frame.size if read else item.size or self._size(item.path)
+            size = read["image"].frame.size if read else self._size(item.path)
             if size != (item.size or size):
                 stated = f"{item.size[1]}x{item.size[0]}" if item.size else ""
                 raise DataError(f"{item.path}: {size[1]}x{size[0]}, but its keypoints are for {stated}", SKIP_HINT)

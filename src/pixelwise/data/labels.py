@@ -32,7 +32,7 @@ class LabelScheme:
         if count > IGNORE:
             raise DataError(f"{where}: {count} classes, but a label map holds at most {IGNORE}")
         try:
-            self.meta = Meta(classes=classes[:count], palette=self.palette[:count])
+            self.meta = Meta(classes=classes[:count], palette=self.palette[:count], ignore=self.ignore)
         except ValidationError as error:
             raise DataError(f"{where}: {error.errors()[0]['msg']}") from None
 

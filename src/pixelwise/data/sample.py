@@ -212,6 +212,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _stack(key: str, tensors: list[Tensor], padding: float | None) -> Tensor:
     shapes = {tensor.shape for tensor in tensors}
+    if len(tensors) == 1:
+        return tensors[0][None].contiguous()  # what is not a view of the cache need not be copied again
     if len(shapes) == 1:
         return torch.stack(tensors)
     if padding is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from pixelwise.data.sample import Image, LabelMap, Sample
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.warp import warp_image
 
+Summary = TypeVar("Summary")
 LIMIT = 1024
 SIZE = (24, 32)
 
@@ -30,29 +32,41 @@ def thumbnail(sample: Sample, field: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Bank:
-    """Training samples and their thumbnails.
+class Bank(Generic[Summary]):
+    """At most 1024 training samples, evenly spaced over the data set, by their thumbnails.
 
     Attributes:
-        samples: At most 1024 of them, evenly spaced over the data set.
-        features: `(N, 768)`.
+        features: Thumbnails, `(N, 768)`.
+        summaries: What the baselines keep of each sample; whole samples are read again when asked for.
     """
 
-    samples: Sequence[Sample]
-    features: Tensor
+    dataset: Dataset
     field: str
+    fields: tuple[str, ...]
+    indices: list[int]
+    features: Tensor
+    summaries: list[Summary]
 
     @classmethod
-    def of(cls, dataset: Dataset, field: str, fields: Sequence[str]) -> Bank:
-        """Read the samples and make their thumbnails of `field`."""
+    def of(cls, dataset: Dataset, field: str, fields: Sequence[str], summary: Callable[[Sample], Summary]) -> Bank[Summary]:
+        """Read `fields` of each sample once; keep the thumbnail of `field` and the `summary` of the sample."""
         count = min(len(dataset), LIMIT)
-        samples = [dataset.sample(i * len(dataset) // count, fields) for i in range(count)]
-        return cls(samples, torch.stack([thumbnail(s, field) for s in samples]), field)
+        indices = [i * len(dataset) // count for i in range(count)]
+        features, summaries = [], []
+        for i in indices:
+            sample = dataset.sample(i, fields)
+            features.append(thumbnail(sample, field))
+            summaries.append(summary(sample))
+        return cls(dataset, field, tuple(fields), indices, torch.stack(features), summaries)
 
     def nearest(self, sample: Sample, count: int = 1) -> list[int]:
-        """Return the indices of the `count` samples with the nearest thumbnails (L2), nearest first."""
+        """Return the places in the bank of the `count` nearest thumbnails (L2), nearest first."""
         distance = (self.features - thumbnail(sample, self.field)).square().sum(1)
-        return distance.topk(min(count, len(self.samples)), largest=False).indices.tolist()
+        return distance.topk(min(count, len(self.indices)), largest=False).indices.tolist()
+
+    def sample(self, place: int) -> Sample:
+        """Read the sample at `place` again."""
+        return self.dataset.sample(self.indices[place], self.fields)
 
 
 def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:

@@ -42,6 +42,7 @@ def arithmetic(settings: Training) -> Iterator[None]:
     fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = settings.precision != "float32"
     # A debugging aid that would write every buffer twice.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:

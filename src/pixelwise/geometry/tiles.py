@@ -71,7 +71,7 @@ def blend(network: Callable[[Tensor], Tensor], image: Tensor, tile: Size, overla
         there.of(total).add_(maps * weights)
         there.of(covered).add_(weights)
     assert total is not None
-    return total / covered
+    return total.div_(covered)
 
 
 def tile_weights(size: Size, place: Tile, overlap: int, margin: int, resolution: Size) -> Tensor:

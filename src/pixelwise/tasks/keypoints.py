@@ -100,8 +100,9 @@ class Task(BaseTask):
         encoded = {"image": unit(batch["image"])}
         if self.config.field in batch:
             points, presence = batch[self.config.field], batch[f"{self.config.field}.presence"]
+            self._one(points.shape[1])
             height, width = batch["image"].shape[-2:]
-            encoded |= self.codec.encode(points[:, :1], presence[:, :1], (height, width))
+            encoded |= self.codec.encode(points, presence, (height, width))
         return encoded
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -112,7 +113,7 @@ class Task(BaseTask):
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """The codec's loss over the labelled points."""
-        return {self.config.loss: self.codec.loss(outputs["beliefs"], batch)}
+        return {self.config.loss: self.codec.loss(outputs["beliefs"].float(), batch)}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return beliefs, averaged with the mirrored image's if asked for."""
@@ -145,7 +146,13 @@ class Task(BaseTask):
     def _first(self, sample: Sample) -> tuple[Tensor, Tensor]:
         field = sample[self.config.field]
         assert isinstance(field, Keypoints)
+        self._one(len(field.points))
         return field.points[0], field.presence[0]
+
+    def _one(self, count: int) -> None:
+        if count != 1:
+            what = f"{count} objects in the field {self.config.field!r} of one image; this task finds the points of one"
+            raise DataError(what, "crop the images around one object each, or name another field with task.field")
 
     def metrics(self) -> Metrics:
         """Distances in the image's own pixels."""
@@ -153,8 +160,8 @@ class Task(BaseTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The mean shape; the mean of the 3 most similar images; ridge regression from a 24 x 32 grey thumbnail."""
-        bank = Bank.of(train, "image", self.fields)
-        truths = torch.stack([self._relative(sample) for sample in bank.samples])
+        bank = Bank.of(train, "image", self.fields, self._relative)
+        truths = torch.stack(bank.summaries)
         mean = truths.nanmean(0).nan_to_num(0.5)
         filled = torch.where(truths.isnan(), mean, truths)
         weight = ridge(bank.features, filled.flatten(1), RIDGE_PENALTY)

@@ -25,7 +25,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.prediction import UNKNOWN, LabelPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Predictor, image_of, unit
+from pixelwise.task import Metrics, Predictor, full_resolution, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -54,7 +54,7 @@ class Task(BaseTask):
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, a sheet per class out."""
-        return nn.ModuleDict({"network": network.build(3, self.codec.channels)})
+        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
 
     def encode(self, batch: Batch) -> Batch:
         """Bring the image to [0, 1]; turn labels into targets."""
@@ -71,24 +71,23 @@ class Task(BaseTask):
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Cross-entropy over the known pixels."""
-        return {"cross_entropy": self.codec.loss(outputs["logits"], batch)}
+        return {"cross_entropy": self.codec.loss(outputs["logits"].float(), batch)}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return log-probabilities, averaged with the mirrored image's if asked for."""
         logits = self.forward(networks, batch)["logits"].float()
         if self.config.flip_test:
             mirrored = self.forward(networks, {"image": batch["image"].flip(-1)})["logits"].float()
-            logits = (logits.softmax(1) + self.codec.flip(mirrored).softmax(1)).log()
+            logits = torch.logaddexp(logits.log_softmax(1), self.codec.flip(mirrored).log_softmax(1))
         return {"logits": logits}
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[LabelPrediction]:
         """Interpolate the logits to each image's own pixels, then take the best class."""
         predictions = []
         for logits, sample, frame in zip(outputs["logits"].cpu(), samples, frames, strict=True):
-            here = frame.scaled(logits.shape[-1] / frame.size[1])
             parts = []
             for shift, size in bands(frame.original_size):
-                confidence, labels = warp_maps(logits, shift @ here.inverse, size).softmax(0).max(0)
+                confidence, labels = warp_maps(logits, shift @ frame.inverse, size).softmax(0).max(0)
                 parts.append((confidence, labels.to(torch.uint8)))
             confidence, labels = (torch.cat(column) for column in zip(*parts, strict=True))
             predictions.append(self._prediction(sample, labels, confidence))
@@ -108,8 +107,8 @@ class Task(BaseTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The most frequent class; the most frequent class at each position; the labels of the most similar image."""
-        bank = Bank.of(train, "image", self.fields)
-        small = torch.stack([warp_labels(_labels(s), resize(s["labels"].frame.size, GRID), GRID) for s in bank.samples])
+        bank = Bank.of(train, "image", self.fields, _on_grid)
+        small = torch.stack(bank.summaries)
         votes = torch.stack([(small == c).sum(0) for c in range(len(self.meta.classes))])
         best = int(votes.sum((1, 2)).argmax())
         place = votes.argmax(0).to(torch.uint8)
@@ -122,7 +121,7 @@ class Task(BaseTask):
         return {
             "constant": lambda sample: stretched(torch.full(GRID, best, dtype=torch.uint8), sample),
             "position": lambda sample: stretched(place, sample),
-            "nearest_neighbour": lambda sample: stretched(_known(bank.samples[bank.nearest(sample)[0]], best), sample),
+            "nearest_neighbour": lambda sample: stretched(_known(bank.sample(bank.nearest(sample)[0]), best), sample),
         }
 
 
@@ -141,6 +140,10 @@ def _labels(sample: Sample) -> Tensor:
     field = sample["labels"]
     assert isinstance(field, LabelMap)
     return field.labels
+
+
+def _on_grid(sample: Sample) -> Tensor:
+    return warp_labels(_labels(sample), resize(sample["labels"].frame.size, GRID), GRID)
 
 
 def _known(sample: Sample, fallback: int) -> Tensor:

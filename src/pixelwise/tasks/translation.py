@@ -18,6 +18,7 @@ from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import paired_folder, world
 from pixelwise.data.sample import Batch, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank, ridge
+from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.warp import bands, warp_image, warp_maps
@@ -27,11 +28,12 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
 from pixelwise.prediction import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Phase, Predictor, image_of
+from pixelwise.task import Metrics, Phase, Predictor, full_resolution, image_of
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
 LINEAR_PIXELS = 256
+MEAN_SIZE = (128, 128)
 
 
 class Config(TaskConfig):
@@ -72,6 +74,14 @@ class Task(BaseTask):
         self.phases = (discriminator, generator) if self.adversarial else (generator,)
         self.simultaneous = config.order == "simultaneous"
 
+    def check(self, view: View, augment: Augment) -> None:
+        """Refuse what would show the network fill where a picture ends, because it would learn to paint fill."""
+        if augment.rotate or augment.translate or augment.scale[0] < 1 or view.fit == "letterbox":
+            raise UsageError(
+                "translation would learn the fill around turned, moved or shrunken pictures",
+                "leave augment.rotate and augment.translate at 0, augment.scale at 1 or more, view.fit at stretch or native",
+            )
+
     @property
     def _sheets(self) -> int:
         """Channels of the source: sheets of a one-hot label map, else RGB."""
@@ -79,7 +89,8 @@ class Task(BaseTask):
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
-        built = nn.ModuleDict({"generator": network.build(self._sheets, self.codec.channels)})
+        generator = full_resolution(network.build(self._sheets, self.codec.channels), network)
+        built = nn.ModuleDict({"generator": generator})
         if self.adversarial:
             built["discriminator"] = self.config.discriminator.build(self._sheets + self.codec.channels, 1)
         return built
@@ -111,11 +122,11 @@ class Task(BaseTask):
             fake = outputs["image"].detach()
             real_logits = networks["discriminator"](torch.cat([batch["source"], batch["target"]], 1))
             fake_logits = networks["discriminator"](torch.cat([batch["source"], fake], 1))
-            return {"discriminator": discriminator_loss(real_logits, fake_logits, self.config.adversarial)}
-        losses = {"l1": self.config.l1_weight * functional.l1_loss(outputs["image"], batch["target"])}
+            return {"discriminator": discriminator_loss(real_logits.float(), fake_logits.float(), self.config.adversarial)}
+        losses = {"l1": self.config.l1_weight * self.codec.loss(outputs["image"].float(), batch["target"])}
         if self.adversarial:
             logits = networks["discriminator"](torch.cat([batch["source"], outputs["image"]], 1))
-            losses["adversarial"] = generator_loss(logits, self.config.adversarial)
+            losses["adversarial"] = generator_loss(logits.float(), self.config.adversarial)
         return losses
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[ImagePrediction]:
@@ -147,17 +158,14 @@ class Task(BaseTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The source unchanged; the mean target; the target of the most similar source; a linear map of the colour."""
-        bank = Bank.of(train, self.config.source, self.fields)
-        size = image_of(bank.samples[0], self.config.target).shape[-2:]
-
-        def fitted(pixels: Tensor, to: Sequence[int]) -> Tensor:
-            return warp_image(pixels, resize(tuple(pixels.shape[-2:]), tuple(to)), tuple(to))  # type: ignore[arg-type]
-
-        mean = torch.stack([fitted(image_of(s, self.config.target), size).float() for s in bank.samples]).mean(0)
-        weight = self._colour_map(bank)
+        bank = Bank.of(train, self.config.source, self.fields, self._summary)
+        mean = torch.stack([small for small, _, _ in bank.summaries]).float().mean(0)
+        colours, targets = (torch.cat([summary[i] for summary in bank.summaries]) for i in (1, 2))
+        weight = ridge(colours, targets, 1e-3)
 
         def stretched(pixels: Tensor, sample: Sample) -> ImagePrediction:
-            own = fitted(pixels, self._picture(sample, self.config.source).shape[-2:])
+            height, width = self._picture(sample, self.config.source).shape[-2:]
+            own = _fitted(pixels, (height, width))
             return self._prediction(sample, own.round().clamp(0, 255).to(torch.uint8))
 
         def linear(sample: Sample) -> ImagePrediction:
@@ -166,7 +174,7 @@ class Task(BaseTask):
             return stretched(mapped.float(), sample)
 
         def nearest(sample: Sample) -> ImagePrediction:
-            return stretched(image_of(bank.samples[bank.nearest(sample)[0]], self.config.target), sample)
+            return stretched(image_of(bank.sample(bank.nearest(sample)[0]), self.config.target), sample)
 
         return {
             "identity": lambda sample: stretched(self._picture(sample, self.config.source), sample),
@@ -175,14 +183,15 @@ class Task(BaseTask):
             "linear_colour": linear,
         }
 
-    def _colour_map(self, bank: Bank) -> Tensor:
-        """Fit target colour ~ source colour over a regular choice of pixels of every training sample, `(4, 3)`."""
+    def _summary(self, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the target at 128 x 128, and the colours of source and target at 256 pixels, `(256, 3)` each."""
+        source, target = (self._picture(sample, name) for name in (self.config.source, self.config.target))
+        places = torch.arange(LINEAR_PIXELS) * source[0].numel() // LINEAR_PIXELS
+        return _fitted(target, MEAN_SIZE), source.flatten(1)[:, places].T, target.flatten(1)[:, places].T
 
-        def colours(name: str) -> Tensor:
-            pixels = [self._picture(s, name).flatten(1) for s in bank.samples]
-            return torch.cat([p[:, :: max(1, p.shape[1] // LINEAR_PIXELS)] for p in pixels], 1).T
 
-        return ridge(colours(self.config.source), colours(self.config.target), 1e-3)
+def _fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    return warp_image(pixels, resize((pixels.shape[-2], pixels.shape[-1]), size), size)
 
 
 class _Metrics:
@@ -199,19 +208,38 @@ class _Metrics:
 
 @recipe
 def world_translation() -> Recipe:
-    """Edge drawings of the embedded world to its photographs, 64 x 64, pix2pix with a small generator."""
+    """Aerial views of the embedded world to their maps, 64 x 64, pix2pix with a small generator."""
     return Recipe(
         name="world_translation",
-        task=Config(source="edges", target="image", discriminator=patchgan.Config(width=32, layers=2)),
-        data=world.Config(scenes=512),
+        task=Config(source="aerial", target="map", discriminator=patchgan.Config(width=32, layers=2)),
+        data=world.Config(scenes=384),
         view=View(size=(64, 64)),
         augment=Augment(flip=0.5),
-        network=pix2pix_unet.Config(width=32, depth=6, norm="instance"),
+        network=pix2pix_unet.Config(width=32, depth=6),
         optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.5, 0.999)),
         schedule=Schedule(kind="linear", hold=0.5),
-        steps=500,
+        steps=600,
         batch_size=8,
-        evaluate_every=100,
+        evaluate_every=200,
+    )
+
+
+@recipe
+def world_edges2photo() -> Recipe:
+    """Edge drawings of the embedded world to its photographs, 128 x 128: colours cannot be known, so judge it by eye."""
+    base = world_translation()
+    return base.model_copy(
+        update={
+            "name": "world_edges2photo",
+            "task": Config(source="edges", target="image"),
+            "data": world.Config(scenes=1024, size=(128, 128)),
+            "view": View(size=(128, 128)),
+            "network": pix2pix_unet.Config(width=48, depth=7),
+            "optimizer": Optimizer(kind="adam", lr=2e-4, betas=(0.5, 0.999)),
+            "steps": 10000,
+            "batch_size": 4,
+            "evaluate_every": 1000,
+        }
     )
 
 
