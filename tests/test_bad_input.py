@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 from safetensors.torch import load_file, save_file
-from test_cli import Capture, Finished, fails, picture
+from test_cli import Capture, Finished, fails, names, picture
 from test_loader import alive, children
 from torch import Tensor
 
@@ -393,7 +393,9 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_read(
     assert trace.exists(), "the bomb is a dud, so this test would show nothing"
 
 
-@pytest.mark.parametrize("kind", ["hostile", "../hostile", "../../hostile", "os", "pixelwise.cli", ".", "", "__init__", 5, ["unet"]])
+@pytest.mark.parametrize(
+    "kind", ["hostile", "../hostile", "../../hostile", "os", "pixelwise.cli", ".", "", "__init__", 5, ["unet"]]
+)
 @pytest.mark.parametrize("setting", ["task", "network"])
 def test_a_kind_can_name_nothing_outside_its_folder(
     capsys: Capture, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, kind: Any
@@ -430,7 +432,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_kept(capsys: Capture, tm
     assert error.startswith(f"error: step {step}, phase train: loss or gradient is not finite (cross_entropy ")
     assert "; first: the " in error and " network." in error
     assert hint == f"hint: lower optimizer.lr (now 1e+30), or see batch and state in {out}/crash"
-    assert {"batch-0.safetensors", "networks.safetensors", "state.json"} <= set(os.listdir(out / "crash"))
+    assert {"batch-0.safetensors", "networks.safetensors", "state.json"} <= names(out / "crash")
     assert load_file(out / "crash" / "batch-0.safetensors")["image"].shape == (2, 3, 32, 32)
 
 

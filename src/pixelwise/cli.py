@@ -145,9 +145,10 @@ def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, 
         if key not in allowed:
             left.append(pair)
             continue
-        value = parse_value(text) if allowed[key] is int else text
-        if type(value) is not allowed[key] or value == "" or (allowed[key] is int and value < 1):
-            wanted, example = ("positive integer", 10) if allowed[key] is int else ("name", "NAME")
+        number = allowed[key] is int
+        value = parse_value(text) if number else text
+        if (type(value) is not int or value < 1) if number else not text:
+            wanted, example = ("positive integer", 10) if number else ("name", "NAME")
             raise UsageError(f"{key} = {text!r}: should be a {wanted}", f"for example {key}={example}")
         options[key] = value
     return options, left

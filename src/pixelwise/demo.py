@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from pixelwise import __version__
 from pixelwise.evaluation import beats_baselines, text_table
-from pixelwise.model import VERSION
 from pixelwise.recipe import Recipe, find_recipe
 from pixelwise.report import Report, page, sheet
 from pixelwise.run import Data, conclude, new_folder, start, trained
@@ -35,7 +35,7 @@ def demonstrate(out: Path | None = None, steps: int | None = None) -> int:
     began = time.perf_counter()
     cores = os.cpu_count()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {cores} cores"
-    console.print(f"pixelwise {VERSION}, torch {torch.__version__}, {device}, seed 0; nothing leaves this machine")
+    console.print(f"pixelwise {__version__}, torch {torch.__version__}, {device}, seed 0; nothing leaves this machine")
     reports, verdicts = [], []
     for number, name in enumerate(RECIPES, 1):
         console.print(f"\n{number}/{len(RECIPES)} {name}", markup=False)

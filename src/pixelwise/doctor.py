@@ -14,7 +14,7 @@ import torch
 
 from pixelwise import __version__
 from pixelwise.engine.precision import has_fast_bfloat16
-from pixelwise.index import cache_folder
+from pixelwise.folders import cache_folder
 
 LIBRARIES = ("torchvision", "timm", "tensorboard")
 GB = 1e9

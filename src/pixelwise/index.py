@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.errors import UsageError, did_you_mean
+from pixelwise.folders import cache_folder
 from pixelwise.overrides import parse_value, split_override
 
 PACKAGE = Path(__file__).parent
@@ -39,14 +40,6 @@ def index() -> dict[str, Any]:
         built = build()
     _write(path, built)
     return built
-
-
-def cache_folder() -> Path:
-    """Return the folder of what can be made again: PIXELWISE_CACHE, or pixelwise under the user's cache folder."""
-    chosen = os.environ.get("PIXELWISE_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelwise"
 
 
 def build() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pixelwise import __version__
 from pixelwise.config import Choice, Config
 from pixelwise.data.augment import View
 from pixelwise.data.dataset import Meta
@@ -34,7 +35,6 @@ from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import Task
 
 FORMAT_VERSION = 1
-VERSION = "0.1.0"
 TOLERANCE = 1e-3
 COPY_HINT = "copy the folder again from where it was trained"
 PIXELS_HINT = "pass uint8, or floats in [0, 1]"
@@ -46,7 +46,7 @@ class Description(Config):
     """The contents of `config.json`."""
 
     format_version: Literal[1] = 1
-    pixelwise: str = VERSION
+    pixelwise: str = __version__
     recipe: str
     task: Annotated[SerializeAsAny[TaskConfig], Choice(TASKS)]
     network: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")]
@@ -233,7 +233,7 @@ def _describe(folder: Path) -> Description:
         data = json.loads(path.read_text())
         found = data.get("format_version")
         if isinstance(found, int) and found > FORMAT_VERSION:
-            hint = f"saved by pixelwise {data.get('pixelwise')}; this is {VERSION}"
+            hint = f"saved by pixelwise {data.get('pixelwise')}; this is {__version__}"
             raise ModelError(f"{path}: format {found} is newer than this version reads ({FORMAT_VERSION})", hint)
         return Description.checked(data)
     except (OSError, ValueError, AttributeError, RecursionError, UsageError) as error:

@@ -177,5 +177,5 @@ class ImagePrediction(Prediction):
 
     def to_json(self) -> dict[str, Any]:
         """Return size and mean colour; the pixels are in the saved image."""
-        mean = self.pixels.float().mean(dim=(1, 2)) / UNKNOWN
+        mean = self.pixels.float().mean(dim=(1, 2)) / 255
         return {"kind": "image", **self._size(), "mean": [round(v, 6) for v in mean.tolist()]}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pixelwise import __version__
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.loader import Batches, loader
 from pixelwise.data.prepared import prepared
@@ -23,7 +24,7 @@ from pixelwise.engine.logs import read
 from pixelwise.engine.trainer import Trainer
 from pixelwise.errors import DataError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
-from pixelwise.model import VERSION, Description, Model, load
+from pixelwise.model import Description, Model, load
 from pixelwise.recipe import Recipe
 from pixelwise.report import Report, sheet, strips
 from pixelwise.seeds import mixed
@@ -115,7 +116,7 @@ def _made_by_the_first(folder: Path, patience: float = 60.0) -> Path:
 def environment() -> dict[str, Any]:
     """Return what a result may depend on beside the recipe."""
     return {
-        "pixelwise": VERSION,
+        "pixelwise": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -226,7 +227,7 @@ def card(recipe: Recipe, result: dict[str, Any]) -> str:
     """Return the model card."""
     return f"""# {recipe.name}
 
-Task: {recipe.task.kind}. Trained with pixelwise {VERSION} for {recipe.steps} steps; the recipe is in `../recipe.json`.
+Task: {recipe.task.kind}. Trained with pixelwise {__version__} for {recipe.steps} steps; the recipe is in `../recipe.json`.
 
 ```
 {text_table(result)}

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelwise.folders import cache_folder
 from pixelwise.geometry.homography import Size
 
 LIMIT = 20 * 2**30
@@ -35,12 +36,6 @@ FORMAT = 1
 """Part of every key; raised when entries or the ways of making them change."""
 _FOOTER = struct.Struct("<QII")
 _DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32}
-
-
-def cache_folder() -> Path:
-    """Return the folder of what can be made again: PIXELWISE_CACHE, or pixelwise under the user's cache folder."""
-    chosen = os.environ.get("PIXELWISE_CACHE")
-    return Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelwise")
 
 
 class Picture(NamedTuple):

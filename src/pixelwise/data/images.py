@@ -155,7 +155,7 @@ def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterat
         with _open(stream or (io.BytesIO(source) if isinstance(source, bytes) else source), name) as image:
             if image.width * image.height > pixel_limit:
                 what = f"{image.width}x{image.height} pixels are more than the limit of {pixel_limit}"
-                raise DataError(f"{name}: {what}", "shrink the image, or raise pixel_limit if the file can be trusted")
+                raise DataError(f"{name}: {what}", "shrink the image")
             if load:
                 _load(image, name, stream.getbuffer().nbytes if stream else 0)
                 image = _upright(image)

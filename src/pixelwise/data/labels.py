@@ -26,8 +26,12 @@ class LabelScheme:
     """
 
     def __init__(self, stated: dict[str, Any], where: Path) -> None:
-        classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", IGNORE))
-        self.palette = tuple(tuple(colour) for colour in stated.get("palette", ()))
+        try:
+            classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", IGNORE))
+            self.palette = tuple(tuple(colour) for colour in stated.get("palette", ()))
+        except (TypeError, ValueError) as error:
+            what = '{"classes": ["sky", ...], "palette": [[128, 128, 128], ...], "ignore": 255}'
+            raise DataError(f"{where}: {error}", f"expected {what}") from None
         count = len(classes) - (self.ignore == len(classes) - 1)
         if count > IGNORE:
             raise DataError(f"{where}: {count} classes, but a label map holds at most {IGNORE}")

@@ -16,7 +16,7 @@ from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import paired_folder, world
-from pixelwise.data.sample import Batch, LabelMap, Sample
+from pixelwise.data.sample import Batch, Image, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank, ridge
 from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
@@ -28,7 +28,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
 from pixelwise.prediction import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Phase, Predictor, full_resolution, image_of
+from pixelwise.task import Metrics, Phase, Predictor, full_resolution
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -97,18 +97,21 @@ class Task(BaseTask):
 
     def encode(self, batch: Batch) -> Batch:
         """Bring source and target to [-1, 1]; paint or unfold a label map."""
-        encoded = {"source": self._source(batch[self.config.source])}
+        source = batch[self.config.source]
+        encoded = {"source": self._unfolded(source) if self.config.labels == "one_hot" else self._painted(source)}
         if self.config.target in batch:
-            encoded["target"] = self.codec.encode(batch[self.config.target])
+            encoded["target"] = self._painted(batch[self.config.target])
         return encoded
 
-    def _source(self, field: Tensor) -> Tensor:
-        if field.dim() == 4:
-            return self.codec.encode(field)
-        if self.config.labels == "one_hot":
-            sheets = functional.one_hot(field.long().clamp(max=self._sheets), self._sheets + 1)
-            return sheets[..., :-1].movedim(-1, 1).float()
-        return self.codec.encode(colourise(field, self.meta.palette))
+    def _painted(self, field: Tensor) -> Tensor:
+        return self.codec.encode(field if field.dim() == 4 else colourise(field, self.meta.palette))
+
+    def _unfolded(self, field: Tensor) -> Tensor:
+        """Return one sheet per class of a label map; unknown pixels are 0 in all."""
+        if field.dim() != 3 or not self.meta.classes:
+            raise UsageError(f"task.labels = 'one_hot', but {self.config.source!r} is no label map with classes", "use palette")
+        sheets = functional.one_hot(field.long().clamp(max=self._sheets), self._sheets + 1)
+        return sheets[..., :-1].movedim(-1, 1).float()
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `image`, `(B, 3, H, W)` in [-1, 1]."""
@@ -146,7 +149,11 @@ class Task(BaseTask):
         field = sample[name]
         if isinstance(field, LabelMap):
             return colourise(field.labels, self.meta.palette)
-        return image_of(sample, name)
+        if not isinstance(field, Image):
+            raise UsageError(
+                f"the field {name!r} is neither an image nor a label map", "choose another task.source or task.target"
+            )
+        return field.pixels
 
     def truth(self, sample: Sample) -> ImagePrediction:
         """Return the target image."""
@@ -174,7 +181,7 @@ class Task(BaseTask):
             return stretched(mapped.float(), sample)
 
         def nearest(sample: Sample) -> ImagePrediction:
-            return stretched(image_of(bank.sample(bank.nearest(sample)[0]), self.config.target), sample)
+            return stretched(self._picture(bank.sample(bank.nearest(sample)[0]), self.config.target), sample)
 
         return {
             "identity": lambda sample: stretched(self._picture(sample, self.config.source), sample),
@@ -200,7 +207,7 @@ class _Metrics:
         self.core = ImageMetrics()
 
     def update(self, prediction: ImagePrediction, sample: Sample) -> None:
-        self.core.update(prediction.pixels, image_of(sample, self.task.config.target))
+        self.core.update(prediction.pixels, self.task._picture(sample, self.task.config.target))
 
     def compute(self) -> dict[str, float]:
         return self.core.compute()
@@ -258,4 +265,5 @@ def facades() -> Recipe:
         steps=80000,
         batch_size=1,
         evaluate_every=4000,
+        checkpoint_every=4000,
     )

@@ -65,9 +65,9 @@ def _table(root: Path, split: str) -> tuple[Path, bool]:
 
 
 def _parse(path: Path) -> Table:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        header, *lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if line] or [[]]
     try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if line] or [[]]
         if header[1:4] == ["name", "x", "y"]:
             return _long(lines)
         return _wide(header, lines, path)
