@@ -13,7 +13,6 @@ from PIL import Image
 
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.cache import Cache, Picture
-from pixelwise.folders import cache_folder
 from pixelwise.data.dataset import Dataset, Meta, Source
 from pixelwise.data.datasets import paired_folder
 from pixelwise.data.images import decode_image
@@ -22,6 +21,7 @@ from pixelwise.data.prepared import Prepared
 from pixelwise.data.sample import Depth, Keypoints, Normals, Sample
 from pixelwise.data.sample import Image as ImageField
 from pixelwise.errors import DataError
+from pixelwise.folders import cache_folder
 from pixelwise.geometry.frame import Frame
 
 PIXELS = torch.arange(60, dtype=torch.uint8).view(3, 4, 5)

@@ -17,7 +17,6 @@ from pixelwise import index as module
 from pixelwise.config import settings
 from pixelwise.errors import UsageError
 from pixelwise.folders import cache_folder
-from pixelwise.folders import cache_folder
 from pixelwise.index import build, check, index
 from pixelwise.recipe import find_recipe, recipes
 
@@ -65,8 +64,6 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeyp
 
 
 def test_the_folder_is_chosen_by_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixelwise.data import cache
-
     assert cache_folder() == folder
     monkeypatch.setenv("PIXELWISE_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))

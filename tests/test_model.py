@@ -52,7 +52,7 @@ def test_the_self_test_is_what_the_network_gives(finished: Finished, kind: str) 
 
 @KINDS
 def test_a_changed_weight_is_found_on_loading(finished: Finished, kind: str, tmp_path: Path) -> None:
-    """Every single convolution counts: changing any of them by a tenth of its size is found."""
+    """Every convolution counts: shifting one filter of any of them is found."""
     weights = load_file(finished(kind) / "model" / "model.safetensors")
     kernels = [name for name, tensor in weights.items() if tensor.dim() == 4]
     shutil.copytree(finished(kind) / "model", tmp_path / "model")
