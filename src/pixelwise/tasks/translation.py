@@ -254,9 +254,9 @@ def world_edges2photo() -> Recipe:
 def facades() -> Recipe:
     """CMP facades, painted labels to photograph, pix2pix as published at 256 x 256 (54.4 M and 2.77 M parameters).
 
-    The published length is 200 epochs, 80,000 steps: for a GPU. After steps=2400 (29 minutes on one busy CPU core with AMX) walls
-    and windows are there, textures are coarse: L1 0.181 on the 100 validation pairs, where the mean photograph has 0.178, a linear map
-    of the colour 0.201 and the nearest neighbour 0.230. L1 prefers blur; judge by the pictures.
+    The published length is 200 epochs, 80,000 steps: for a GPU. After steps=2400 (29 minutes on one busy CPU core with AMX)
+    walls and windows are there, textures are coarse: L1 0.181 on the 100 validation pairs, where the mean photograph has
+    0.178, a linear map of the colour 0.201 and the nearest neighbour 0.230. L1 prefers blur; judge by the pictures.
     """
     return Recipe(
         name="facades",
