@@ -83,7 +83,7 @@ def test_a_truncated_file_stops_the_run_or_is_skipped(capsys: Capture, tmp_path:
     bad.write_bytes(bad.read_bytes()[:400])
     assert main(train(f"data.root={root}", f"out={tmp_path}/stops")) == 1
     err = capsys.readouterr().err
-    assert f"error: {bad}: image file is truncated" in err and "hint: skip bad files with data.on_error=skip" in err
+    assert f"error: {bad}: image file is truncated" in err and "hint: repair it, or train without bad files: data.on_error=skip" in err
     assert main(train(f"data.root={root}", f"out={tmp_path}/skips", "data.on_error=skip")) == 0
     err = capsys.readouterr().err
     assert err.count(f"note: skipped {bad}: image file is truncated") == 1
@@ -103,7 +103,7 @@ def test_a_file_that_breaks_later_loses_no_step(capsys: Capture, tmp_path: Path,
     monkeypatch.setattr(run, "loader", failing)
     assert main(["train", "world_segmentation", *WORLD, "steps=6", f"out={out}"]) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[-2:] == ["error: 05.png: image file is truncated", f"hint: mend it; resume with: pixelwise train {out}"]
+    assert said[-2:] == ["error: 05.png: image file is truncated", f"hint: mend it; then resume with: pixelwise train {out}"]
     assert [folder.name for folder in saved(out)] == ["000003"]
     monkeypatch.setattr(run, "loader", real)
     assert main(["train", str(out)]) == 0
@@ -324,6 +324,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "the self-test cannot be run: 'image'",
         COPY,
     ),
+    "self-test that expects infinity": (
+        rewritten(GOLDEN, lambda w: {n: t * torch.inf if n.startswith("output.") else t for n, t in w.items()}),
+        "the self-test gives other outputs than when it was saved (by ",
+        COPY,
+    ),
+    "image taken for a label map": (
+        edited(lambda c: c.update(labels_in=["image"])),
+        "labels_in of config.json does not fit the self-test's 'image'",
+        COPY,
+    ),
     "self-test without output": (
         rewritten(GOLDEN, lambda w: {n: t for n, t in w.items() if n.startswith("input.")}),
         "the self-test holds no output 'logits'",
@@ -461,7 +471,7 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_alike(capsys: Capture, tmp_path: 
         intruding(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
         assert main([*words, f"out={tmp_path / 'run'}"]) == 130
     error, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert error == "error: stopped after step 3 of 6; state saved"
+    assert error == "stopped after step 3 of 6; state saved"
     assert hint == f"hint: resume with: pixelwise train {tmp_path / 'run'}"
     assert [folder.name for folder in saved(tmp_path / "run")] == ["000003"]
     assert main(["train", str(tmp_path / "run")]) == main([*words, f"out={tmp_path / 'whole'}"]) == 0
@@ -483,6 +493,6 @@ def test_a_killed_worker_costs_no_step(capsys: Capture, tmp_path: Path, monkeypa
     assert main(["train", "world_segmentation", *WORLD, "steps=40", "workers=1", f"out={out}"]) == 1
     error, hint = capsys.readouterr().err.splitlines()[-2:]
     assert error == "error: a process that reads data was killed"
-    assert hint.endswith(f"; resume with: pixelwise train {out}") and "memory" in hint
+    assert hint.endswith(f"; then resume with: pixelwise train {out}") and "memory" in hint
     state = newest(out)
     assert state is not None and int(state.name) == steps_logged(out)[-1] >= 2

@@ -179,7 +179,7 @@ def test_describe_prints_every_setting_with_value_and_meaning(capsys: Capture) -
     for setting in expected:
         value, meaning = json.dumps(setting.default), setting.description
         assert meaning, f"{setting.key} has no meaning"
-        assert described[setting.key].startswith(value) and described[setting.key].endswith(meaning)
+        assert described[setting.key].startswith(value) and meaning in described[setting.key]
 
 
 def test_doctor_as_json(capsys: Capture) -> None:
@@ -303,7 +303,7 @@ def test_train_makes_the_run_folder_that_is_asked_for(capsys: Capture, tmp_path:
     assert fails(capsys, "train", "world_segmentation", *TINY, f"out={out}") == (
         2,
         f"{out} already holds a run",
-        f"resume it with: pixelwise train {out}",
+        f"resume it with: pixelwise train {out}, or name a new folder with out=DIR",
     )
 
 
@@ -444,7 +444,7 @@ def test_predict_goes_on_after_a_bad_file(capsys: Capture, finished: Finished, t
     capsys.readouterr()
     assert main(words) == 1
     said = capsys.readouterr()
-    assert said.out == f"1 predictions in {tmp_path / 'out'}, 2 images failed\n"
+    assert said.out == f"predicted: 1 (in {tmp_path / 'out'})  failed: 2\n"
     assert said.err.splitlines()[0].startswith(f"error: {bad}: image file is truncated")
     assert said.err.splitlines()[-1] == f"error: no such file: {missing}"
     assert main([*words, "--json"]) == 1

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from pixelwise.data.images import SUFFIXES
+from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.model import Model, load
 from pixelwise.prediction import KeypointsPrediction, Prediction
@@ -54,7 +54,8 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
         try:
             predictions.append(_one(model, path, _free(out / below, taken), images))
         except PixelwiseError as error:
-            print(f"error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
+            hint = "" if error.hint == SKIP_HINT else error.hint  # bad files are passed over here as it is
+            print(f"error: {error}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
             failed.append({"file": str(path), "error": str(error)})
     return {"model": str(folder), "out": str(out), "predictions": predictions, "failed": failed}
 

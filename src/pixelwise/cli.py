@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pixelwise import __version__
-from pixelwise.errors import PixelwiseError, UsageError, did_you_mean
+from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
 from pixelwise.overrides import parse_value, split_override
 
 EPILOG = """\
@@ -27,6 +27,9 @@ first steps:
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
 """
+
+
+STOPPED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +45,7 @@ def parser() -> Parser:
     top = Parser(
         prog="pixelwise",
         description="Images to images, and to anything that lives on the pixel grid.",
-        epilog=EPILOG,
+        epilog=as_called(EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"pixelwise {__version__}")
@@ -83,13 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PixelwiseError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}" if error.exit_code != STOPPED else str(error), file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(as_called(f"hint: {error.hint}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -184,11 +187,16 @@ def describe(chosen: argparse.Namespace) -> int:
 
     found = entry(chosen.name)
     print(f"{chosen.name} ({found['task']})\n\n{found['doc']}\n")
-    rows = [(s["key"], json.dumps(s["default"]), s["description"]) for s in found["settings"]]
+    rows = [(s["key"], json.dumps(s["default"]), s["description"] + _choices(s["schemas"])) for s in found["settings"]]
     widths = [min(32, max(len(row[i]) for row in rows)) for i in (0, 1)]
     for key, value, meaning in rows:
         print(f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}  {meaning}".rstrip())
     return 0
+
+
+def _choices(schemas: Sequence[dict[str, Any]]) -> str:
+    found = [str(choice) for schema in schemas for choice in schema.get("enum", ())]
+    return f" ({' | '.join(found)})" if found else ""
 
 
 def train(chosen: argparse.Namespace) -> int:
@@ -221,7 +229,7 @@ def train(chosen: argparse.Namespace) -> int:
 
     proceed(folder)
     if os.environ.get("RANK", "0") == "0":
-        print(summary(folder))
+        print(as_called(summary(folder)))
     return 0
 
 
@@ -253,6 +261,9 @@ def predict(chosen: argparse.Namespace) -> int:
     pairs = [word for word in chosen.images if word.startswith("out=")]
     options, _ = _options(pairs, {"out": str})
     paths = [Path(word) for word in chosen.images if word not in pairs]
+    for path in paths:
+        if "=" in path.name and not path.exists():
+            raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", "it takes images, folders and out=DIR")
     if not paths:
         raise UsageError("no images to predict for", "pixelwise predict MODEL IMAGE...")
     if not Path(chosen.model).is_dir():
@@ -264,7 +275,7 @@ def predict(chosen: argparse.Namespace) -> int:
     if chosen.json:
         _print_json(outcome)
     else:
-        print(f"{len(outcome['predictions'])} predictions in {outcome['out']}, {len(outcome['failed'])} images failed")
+        print(f"predicted: {len(outcome['predictions'])} (in {outcome['out']})  failed: {len(outcome['failed'])}")
     return 1 if outcome["failed"] else 0
 
 

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from pixelwise import __version__
+from pixelwise.errors import as_called
 from pixelwise.evaluation import beats_baselines, text_table
 from pixelwise.recipe import Recipe, find_recipe
 from pixelwise.report import Report, page, sheet
@@ -24,14 +25,15 @@ def demonstrate(out: Path | None = None, steps: int | None = None) -> int:
     """Train the three, print each result beside its baselines, and write `report.html`.
 
     Args:
-        out: The folder of the demo; None: the first free `runs/demo-<n>`.
+        out: The folder of the demo, which goes on if it was stopped; None: the first free `runs/demo-<n>`.
         steps: Train each for so many steps instead of its recipe's.
 
     Returns:
         0 if every model beats all of its trivial baselines, else 1.
     """
     console = Console(highlight=False, soft_wrap=True)
-    folder = new_folder("demo", out)
+    begun = out is not None and any((out / name / "recipe.json").exists() for name in RECIPES)
+    folder = out if out is not None and begun else new_folder("demo", out)
     began = time.perf_counter()
     cores = os.cpu_count()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {cores} cores"
@@ -53,7 +55,10 @@ def demonstrate(out: Path | None = None, steps: int | None = None) -> int:
 
 
 def _one(recipe: Recipe, folder: Path) -> Report:
-    start(recipe, folder)
+    if (folder / "recipe.json").exists():
+        recipe = Recipe.load(folder / "recipe.json")
+    else:
+        start(recipe, folder)
     data = Data.of(recipe)
     return conclude(folder, recipe, data, trained(folder, recipe, data))
 
@@ -62,6 +67,6 @@ def _close(console: Console, folder: Path, verdicts: list[bool], seconds: float)
     beaten = sum(verdicts)
     console.print(f"\n{beaten} of {len(verdicts)} models beat every trivial baseline; {seconds:.0f} s in all")
     console.print(f"Saved  {folder}/ (report.html, strips.png, one run folder per model)", markup=False)
-    console.print(f"Next   ./pw predict {folder}/world_segmentation photo.jpg", markup=False)
-    console.print("       ./pw list                                   recipes for your own folders", markup=False)
-    console.print("       ./pw train camvid data.root=FOLDER          train one of them")
+    console.print(as_called(f"Next   pixelwise predict {folder}/world_segmentation photo.jpg"), markup=False)
+    console.print(as_called("       pixelwise list                                recipes for your own folders"), markup=False)
+    console.print(as_called("       pixelwise train segmentation data.root=FOLDER  train one of them"), markup=False)

@@ -10,6 +10,8 @@ PixelwiseError
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -39,6 +41,12 @@ class ModelError(PixelwiseError):
 
 class TrainingError(PixelwiseError):
     """A run cannot start or cannot go on."""
+
+
+def as_called(text: str) -> str:
+    """Return `text` with its commands written the way this program was called: `./pw train`, not `pixelwise train`."""
+    called = os.environ.get("PIXELWISE_COMMAND", "pixelwise")
+    return re.sub(r"\bpixelwise(?= +(?:list|describe|train|evaluate|predict|demo|doctor)\b)", lambda _: called, text)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

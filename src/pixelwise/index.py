@@ -116,7 +116,8 @@ def check(name: str, pairs: Sequence[str]) -> None:
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)
-        wanted = str if [schema.get("type") for schema in schemas] == ["string"] else None
+        kinds = [schema.get("type") for schema in schemas]
+        wanted = str if kinds == ["string"] else tuple[Any, ...] if kinds == ["array"] else None
         problem = _problem(parse_value(text, wanted), schemas)
         if problem:
             raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from typing import Any
 
 from pixelwise.errors import UsageError
@@ -23,11 +24,13 @@ def split_override(pair: str) -> tuple[str, str]:
 def parse_value(text: str, wanted: object = None) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
 
-    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024.
+    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024; where it is a tuple, `a,b` is a list.
     """
     try:
         value = json.loads(text)
     except ValueError:
         height, x, width = text.partition("x")
         value = [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text
+    if isinstance(value, str) and typing.get_origin(wanted) is tuple:
+        return [parse_value(part) for part in text.split(",")]
     return text if wanted is str and not isinstance(value, str) else value

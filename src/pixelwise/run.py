@@ -77,7 +77,11 @@ def new_folder(name: str, out: Path | None) -> Path:
     """
     if out is not None:
         if (out / "recipe.json").exists():
-            raise UsageError(f"{out} already holds a run", f"resume it with: pixelwise train {out}")
+            raise UsageError(
+                f"{out} already holds a run", f"resume it with: pixelwise train {out}, or name a new folder with out=DIR"
+            )
+        if out.is_dir() and any(out.iterdir()):
+            raise UsageError(f"{out} is not empty, and no run", "name a new folder with out=DIR")
         out.mkdir(parents=True, exist_ok=True)
         return out
     number = 1

@@ -65,6 +65,7 @@ class Task(ABC):
     """The meaning of a network's answer. One file per task; the class is called `Task` there.
 
     Attributes:
+        codec: How the answer becomes sheets of numbers and back.
         phases: The optimizer turns of one training step, in order.
         deployed: The networks that make predictions; only these go into the model folder.
         fields: The sample fields needed for training and evaluation.
@@ -74,6 +75,7 @@ class Task(ABC):
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
     """
 
+    codec: Any
     phases: tuple[Phase, ...] = (Phase("train", ("network",)),)
     deployed: ClassVar[tuple[str, ...]] = ("network",)
     fields: tuple[str, ...]

@@ -28,7 +28,7 @@ PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
 IGNORE = 255
 """The value of an unlabelled pixel in every label map inside pixelwise."""
-SKIP_HINT = "skip bad files with data.on_error=skip"
+SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
 
 _ORIENTATION = 0x0112
 _UPRIGHT = dict(

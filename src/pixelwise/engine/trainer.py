@@ -187,7 +187,7 @@ class Trainer:
                 if not checkpoint.folder_of(self.folder, self.step).exists():
                     logs.to_disk()
                     self.save()
-                error.hint = "; ".join(filter(None, (error.hint, f"resume with: pixelwise train {self.folder}")))
+                error.hint = "; ".join(filter(None, (error.hint, f"then resume with: pixelwise train {self.folder}")))
             raise
 
     def _due(self, every: int) -> bool:

@@ -60,6 +60,7 @@ class Config(TaskConfig):
 class Task(BaseTask):
     """The generator runs once per step; the discriminator's and the generator's phase share its output."""
 
+    codec: RGBCodec
     deployed: ClassVar[tuple[str, ...]] = ("generator",)
     primary: ClassVar[str] = "l1"
     minimised: ClassVar[bool] = True
@@ -247,6 +248,17 @@ def world_edges2photo() -> Recipe:
             "batch_size": 4,
             "evaluate_every": 1000,
         }
+    )
+
+
+@recipe
+def translation() -> Recipe:
+    """Your own pairs, side by side or in two folders: data.root=FOLDER; pix2pix as published at 256 x 256.
+
+    A start, not a result: the published length is about 100,000 pictures seen, which wants a GPU; try steps=2000 first.
+    """
+    return facades().model_copy(
+        update={"name": "translation", "data": paired_folder.Config(root="data/translation"), "steps": 40000}
     )
 
 

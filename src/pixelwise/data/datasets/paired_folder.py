@@ -53,15 +53,16 @@ class Config(DataConfig):
         folder, parted = split_folder(root, split)
         found = sorted(path.name for path in folder.iterdir() if path.is_dir())
         names = (self.a, self.b)
+        if not found or not (any(names) or all(path.is_dir() for path in folder.iterdir())):
+            return (folder,), parted
         if not any(names):
-            if not found or any(path.is_file() for path in folder.iterdir()):
-                return (folder,), parted
             names = (found[0], found[-1])
             if len(found) != 2:
                 raise DataError(f"{folder}: {len(found)} folders, expected a pair", f"choose data.a and data.b of {found}")
         for name in names:
             if name not in found:
-                raise DataError(f"no such folder: {folder / name}", did_you_mean(name, found) or "set data.a and data.b")
+                hint = did_you_mean(name, found) or f"there are {', '.join(found)}: set data.a and data.b"
+                raise DataError(f"no such folder: {folder / name}", hint)
         return tuple(folder / name for name in names), parted
 
 
