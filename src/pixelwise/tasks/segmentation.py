@@ -188,7 +188,11 @@ def segmentation() -> Recipe:
 
 @recipe
 def camvid() -> Recipe:
-    """CamVid street scenes, 11 classes, void ignored: seen at 240 x 180, measured at 480 x 360; train to val (101 images)."""
+    """CamVid street scenes, 11 classes, void ignored: seen at 240 x 180, measured at 480 x 360; train to val (101 images).
+
+    Expect mIoU 0.433 and pixel accuracy 0.885 (labels of the most similar image 0.351 and 0.748) after 27 minutes on one busy
+    CPU core with AMX. Poles, signs and people are too thin for this size and length. Val is easier than test: do not compare.
+    """
     return Recipe(
         name="camvid",
         task=Config(),

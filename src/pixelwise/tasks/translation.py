@@ -226,7 +226,7 @@ def world_translation() -> Recipe:
         network=pix2pix_unet.Config(width=32, depth=6),
         optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.5, 0.999)),
         schedule=Schedule(kind="linear", hold=0.5),
-        steps=600,
+        steps=800,
         batch_size=8,
         evaluate_every=200,
     )
