@@ -11,10 +11,11 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the tests, and the processes they start, out of the user's cache."""
+    """Keep the tests, and the processes they start, out of the user's cache, and commands as they are without `./pw`."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXELWISE_CACHE", str(folder))
+        patch.delenv("PIXELWISE_COMMAND", raising=False)
         yield folder
 
 

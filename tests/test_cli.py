@@ -478,3 +478,9 @@ def test_demo_trains_three_and_writes_one_report(capsys: Capture, tmp_path: Path
     page = (out / "report.html").read_text()
     assert page.count("<section>") == 3 and page.count("constant") >= 3
     assert all((out / kind / "model" / "model.safetensors").is_file() for kind in demo.RECIPES)
+
+
+def test_hints_name_the_command_as_it_was_called(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELWISE_COMMAND", "./pw")
+    assert main(["describe", "camvidd"]) == 2 and main(["train", "camvid", "sigma=1"]) == 2
+    assert "hint: see them all: ./pw describe camvid" in capsys.readouterr().err

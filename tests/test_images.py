@@ -97,7 +97,7 @@ def test_a_file_cut_short_is_a_data_error(tmp_path: Path, suffix: str, share: fl
         warnings.simplefilter("error")
         with pytest.raises(DataError, match=f"a.{suffix}: ") as caught:
             decode_image(path)
-    assert caught.value.hint == "skip bad files with data.on_error=skip"
+    assert caught.value.hint == "repair it, or train without bad files: data.on_error=skip"
 
 
 def test_a_truncated_jpeg_says_how_much_is_there(tmp_path: Path) -> None:

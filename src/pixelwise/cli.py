@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        return run(words)
+        code = run(words)
+        sys.stdout.flush()  # here a closed pipe can still be met in silence
+        return code
     except PixelwiseError as error:
         if debug:
             traceback.print_exc()
