@@ -37,7 +37,7 @@ def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit:
         samples = [dataset.sample(i, task.fields) for i in indices[start : start + BATCH]]
         for name, predict in predictors.items():
             for prediction, sample in zip(predict(samples), samples, strict=True):
-                metrics[name].update(prediction, sample)
+                task.score(metrics[name], prediction, sample)
     return {name: metric.compute() for name, metric in metrics.items()}
 
 

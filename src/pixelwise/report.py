@@ -29,9 +29,11 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 64rem;
   margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1.5rem }
-table { border-collapse: collapse } td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid var(--line) }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid var(--line) }
 td:first-child, th:first-child { text-align: left } tr.ours { font-weight: 700 }
-.strips { display: grid; gap: .4rem } .strips div { display: flex; gap: .4rem; overflow-x: auto }
+.strips { display: grid; gap: .4rem 1rem; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)) }
+.strips div { display: flex; gap: .4rem; overflow-x: auto }
 .strips img { height: 10rem; image-rendering: pixelated } .note { color: var(--soft) }
 pre { overflow-x: auto; background: color-mix(in srgb, var(--ink) 6%, var(--paper)); padding: 1rem; font-size: .85rem }
 svg { width: 100%; height: auto } svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
@@ -82,8 +84,8 @@ class Report:
         return f"""<section><h2>{html.escape(self.recipe.name)}</h2>
 {_table(table(self.result))}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
-<p class="note">input, truth, ours</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
-{_curves(self.events)}
+<p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
+<p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
 
     def page(self) -> str:

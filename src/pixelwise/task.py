@@ -52,10 +52,7 @@ class Phase(NamedTuple):
 
 
 class Metrics(Protocol):
-    """Gathers what was predicted and what is true, and says how well it fits."""
-
-    def update(self, prediction: Any, sample: Sample) -> None:
-        """Take in one prediction and the sample with its truth, both in the image's own pixels."""
+    """Gathers predictions and truths by `Task.score`, and says how well they fit."""
 
     def compute(self) -> dict[str, float]:
         """Return every metric by a name that states its convention."""
@@ -126,6 +123,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> Metrics:
         """Return an empty accumulator of this task's metrics."""
+
+    @abstractmethod
+    def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
+        """Take a prediction and the sample's truth, both in the image's own pixels, into `metrics`."""
 
     @abstractmethod
     def baselines(self, train: Dataset) -> dict[str, Predictor]:

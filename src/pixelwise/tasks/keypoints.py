@@ -25,7 +25,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import regressor, unet
 from pixelwise.prediction import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Predictor, image_of, unit
+from pixelwise.task import Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -155,9 +155,14 @@ class Task(BaseTask):
             what = f"{count} objects in the field {self.config.field!r} of one image; this task finds the points of one"
             raise DataError(what, "crop the images around one object each, or name another field with task.field")
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> KeypointMetrics:
         """Distances in the image's own pixels."""
-        return _Metrics(self)
+        return KeypointMetrics()
+
+    def score(self, metrics: KeypointMetrics, prediction: KeypointsPrediction, sample: Sample) -> None:
+        """Measure the labelled points."""
+        points, presence = self._first(sample)
+        metrics.update(prediction.points, points[None], presence[None])
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The mean shape; the mean of the 3 most similar images; ridge regression from a 24 x 32 grey thumbnail."""
@@ -185,19 +190,6 @@ class Task(BaseTask):
         """Return the present points relative to the image's size, NaN elsewhere."""
         height, width = image_of(sample).shape[-2:]
         return self.truth(sample).points[0] / torch.tensor([width, height])
-
-
-class _Metrics:
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.core = KeypointMetrics()
-
-    def update(self, prediction: KeypointsPrediction, sample: Sample) -> None:
-        points, presence = self.task._first(sample)
-        self.core.update(prediction.points, points[None], presence[None])
-
-    def compute(self) -> dict[str, float]:
-        return self.core.compute()
 
 
 @recipe

@@ -25,7 +25,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.prediction import UNKNOWN, LabelPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Predictor, full_resolution, image_of, unit
+from pixelwise.task import Predictor, full_resolution, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -102,9 +102,13 @@ class Task(BaseTask):
         """Return the labels as they are; 255 is unknown."""
         return self._prediction(sample, _labels(sample))
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> SegmentationMetrics:
         """Confusion over all pixels of all images."""
-        return _Metrics(self.meta.classes)
+        return SegmentationMetrics(self.meta.classes)
+
+    def score(self, metrics: SegmentationMetrics, prediction: LabelPrediction, sample: Sample) -> None:
+        """Count the known pixels."""
+        metrics.update(prediction.labels, _labels(sample))
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The most frequent class; the most frequent class at each position; the labels of the most similar image."""
@@ -124,17 +128,6 @@ class Task(BaseTask):
             "position": lambda sample: stretched(place, sample),
             "nearest_neighbour": lambda sample: stretched(_known(bank.sample(bank.nearest(sample)[0]), best), sample),
         }
-
-
-class _Metrics:
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.core = SegmentationMetrics(classes)
-
-    def update(self, prediction: LabelPrediction, sample: Sample) -> None:
-        self.core.update(prediction.labels, _labels(sample))
-
-    def compute(self) -> dict[str, float]:
-        return self.core.compute()
 
 
 def _labels(sample: Sample) -> Tensor:

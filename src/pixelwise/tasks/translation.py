@@ -28,7 +28,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
 from pixelwise.prediction import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Metrics, Phase, Predictor, full_resolution
+from pixelwise.task import Phase, Predictor, full_resolution
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -160,9 +160,13 @@ class Task(BaseTask):
         """Return the target image."""
         return self._prediction(sample, self._picture(sample, self.config.target))
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> ImageMetrics:
         """L1, PSNR and SSIM against the target. They cannot tell sharp from blurred: look at the pictures as well."""
-        return _Metrics(self)
+        return ImageMetrics()
+
+    def score(self, metrics: ImageMetrics, prediction: ImagePrediction, sample: Sample) -> None:
+        """Compare with the target."""
+        metrics.update(prediction.pixels, self._picture(sample, self.config.target))
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The source unchanged; the mean target; the target of the most similar source; a linear map of the colour."""
@@ -200,18 +204,6 @@ class Task(BaseTask):
 
 def _fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return warp_image(pixels, resize((pixels.shape[-2], pixels.shape[-1]), size), size)
-
-
-class _Metrics:
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.core = ImageMetrics()
-
-    def update(self, prediction: ImagePrediction, sample: Sample) -> None:
-        self.core.update(prediction.pixels, self.task._picture(sample, self.task.config.target))
-
-    def compute(self) -> dict[str, float]:
-        return self.core.compute()
 
 
 @recipe
