@@ -90,6 +90,11 @@ QUICK = [
     (2, ["train", "camvid", "name=../x"]),
     (2, ["train", "camvid", "out="]),
     (2, ["train", "missing.json"]),
+    (2, ["train", "run/recipe.json", "stepz=5"]),
+    (2, ["train", "run/recipe.json", "steps=many"]),
+    (2, ["train", "run", "steps=5"]),
+    (2, ["evaluate", "run", "data.roote=x"]),
+    (2, ["evaluate", "run", "steps=5"]),
     (2, ["train", "."]),
     (2, ["evaluate", "missing"]),
     (2, ["evaluate", "."]),
@@ -104,6 +109,8 @@ QUICK = [
 def test_help_list_and_usage_errors_import_nothing_heavy(tmp_path: Path) -> None:
     """One process answers them all, so the first that imports torch shows it in all that follow: each is checked."""
     main(["list"])  # the index is there
+    (tmp_path / "run").mkdir()
+    find_recipe("camvid").save(tmp_path / "run" / "recipe.json")
     code = (
         "import contextlib, io, json, sys\n"
         "from pixelwise.cli import main\n"

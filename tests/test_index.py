@@ -17,7 +17,7 @@ from pixelwise import index as module
 from pixelwise.config import settings
 from pixelwise.errors import UsageError
 from pixelwise.folders import cache_folder
-from pixelwise.index import build, check, index
+from pixelwise.index import build, check, check_saved, index
 from pixelwise.recipe import find_recipe, recipes
 
 
@@ -223,3 +223,14 @@ def test_every_setting_may_be_set_to_its_own_value(name: str) -> None:
         value = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
         check(name, [f"{setting.key}={value}"])
         assert made.override([f"{setting.key}={value}"]) == made
+
+
+def test_a_saved_recipe_of_other_kinds_is_left_to_the_full_validation(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    find_recipe("camvid").override(["network=regressor"]).save(path)
+    check_saved(path, ["network.hidden=64"])  # a setting of the saved kind, which camvid's own kind does not have
+    find_recipe("camvid").save(path)
+    with pytest.raises(UsageError, match="unknown setting"):
+        check_saved(path, ["network.hidden=64"])
+    path.write_text("[]")
+    check_saved(path, ["network.hidden=64"])

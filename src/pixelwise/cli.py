@@ -203,7 +203,7 @@ def _choices(schemas: Sequence[dict[str, Any]]) -> str:
 
 def train(chosen: argparse.Namespace) -> int:
     """Train, replay or resume."""
-    from pixelwise.index import check, index
+    from pixelwise.index import check, check_saved, index
 
     options, pairs = _options(chosen.pairs, {"out": str})
     what = Path(chosen.what)
@@ -221,6 +221,8 @@ def train(chosen: argparse.Namespace) -> int:
             check(chosen.what, pairs)
         elif not what.is_file():
             raise UsageError(f"no such file: {what}", _nearby(what) or "every run folder holds its recipe.json")
+        else:
+            check_saved(what, pairs)
         from pixelwise.recipe import find_recipe
         from pixelwise.run import Data, start
 
@@ -244,6 +246,9 @@ def evaluate(chosen: argparse.Namespace) -> int:
     for key, _ in map(split_override, pairs):
         if key.partition(".")[0] != "data":
             raise UsageError(f"evaluate cannot change {key!r}: the model is trained", "it takes split, limit and data.*")
+    from pixelwise.index import check_saved
+
+    check_saved(Path(chosen.run) / "recipe.json", pairs)
     from pixelwise.evaluation import evaluate as measured
     from pixelwise.evaluation import text_table
     from pixelwise.run import open_run

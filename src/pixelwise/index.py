@@ -123,6 +123,27 @@ def check(name: str, pairs: Sequence[str]) -> None:
             raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")
 
 
+def check_saved(path: Path, pairs: Sequence[str]) -> None:
+    """Check overrides of a saved recipe, if it has the kinds of the recipe that it is named after.
+
+    What is wrong with the file itself is left to the full validation.
+    """
+    try:
+        saved = json.loads(path.read_text())
+        known = index()[saved["name"]]["settings"]
+        same = all(_at(saved, s["key"]) == s["default"] for s in known if s["key"].endswith(".kind"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if same:
+        check(saved["name"], pairs)
+
+
+def _at(saved: Any, key: str) -> Any:
+    for part in key.split("."):
+        saved = saved[part]
+    return saved
+
+
 def _by_last_word(key: str, known: Iterable[str]) -> str:
     same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"did you mean {same[0]!r}?" if same else ""
