@@ -213,7 +213,7 @@ def train(chosen: argparse.Namespace) -> int:
                 f"{what} is resumed as it was begun; {' '.join(chosen.pairs)} cannot change it",
                 f"to begin anew: pixelwise train {what}/recipe.json {' '.join(chosen.pairs)}",
             )
-        folder = what
+        folder, data = what, None
     elif what.is_dir() and chosen.what not in index():
         raise UsageError(f"no run in {what}: it holds no recipe.json", "name a recipe (see: pixelwise list)")
     else:
@@ -227,11 +227,11 @@ def train(chosen: argparse.Namespace) -> int:
         from pixelwise.run import Data, start
 
         made = find_recipe(chosen.what).override(pairs)
-        Data.of(made)  # so that a mistake in the data leaves no folder behind
+        data = Data.of(made)  # so that a mistake in the data leaves no folder behind
         folder = start(made, Path(options["out"]) if "out" in options else None)
     from pixelwise.run import proceed, summary
 
-    proceed(folder)
+    proceed(folder, data)
     if os.environ.get("RANK", "0") == "0":
         print(as_called(summary(folder)))
     return 0

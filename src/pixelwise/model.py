@@ -210,21 +210,22 @@ def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model
     try:
         task: Task = description.task.build(description.meta)
         with torch.device("meta"):  # nothing is allocated before the file is known to fit
-            networks = task.networks(description.network.untrained())
+            fitting = _deployed(description, task)
     except (PixelwiseError, RuntimeError, TypeError) as error:
         raise ModelError(f"{folder / 'config.json'} describes no network: {_line(error)}", COPY_HINT) from None
-    for name in [name for name in networks if name not in task.deployed]:
-        del networks[name]
-    weights = _weights(folder / "model.safetensors", networks)
+    weights = _weights(folder / "model.safetensors", fitting)
     with torch.random.fork_rng(devices=[]):
-        networks = task.networks(description.network.untrained())  # buffers that no file holds need a real device
-    for name in [name for name in networks if name not in task.deployed]:
-        del networks[name]
+        networks = _deployed(description, task)  # again, since buffers that no file holds need a real device
     networks.load_state_dict(weights, strict=True)
     model = Model(description, task, dict(networks.items()))
     if verify:
         model.verify(folder)
     return model.to(device)
+
+
+def _deployed(description: Description, task: Task) -> nn.ModuleDict:
+    networks = task.networks(description.network.untrained())
+    return nn.ModuleDict({name: networks[name] for name in task.deployed})
 
 
 def _describe(folder: Path) -> Description:

@@ -135,13 +135,19 @@ def train(recipe: Recipe, out: Path | None = None) -> Model:
     Raises:
         PixelwiseError: The data, the recipe or the run has a problem; the message says which and where.
     """
-    return proceed(start(recipe, out))
+    data = Data.of(recipe)  # before the folder is made, so that a mistake in the data leaves none behind
+    return proceed(start(recipe, out), data)
 
 
-def proceed(folder: Path) -> Model:
-    """Train the run in `folder` from its newest saved state (or the start) to its end; measure, save and report."""
+def proceed(folder: Path, data: Data | None = None) -> Model:
+    """Train the run in `folder` from its newest saved state (or the start) to its end; measure, save and report.
+
+    Args:
+        folder: The run's folder.
+        data: The data of its recipe, if it is open already.
+    """
     recipe = Recipe.load(folder / "recipe.json")
-    data = Data.of(recipe)
+    data = data or Data.of(recipe)
     with processes() as (rank, _):
         model = trained(folder, recipe, data)
     if rank == 0:  # outside the group: the others need not wait for it
@@ -251,11 +257,8 @@ def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model
     Args:
         folder: The run's folder.
         split: "train", "val" or, where there is one, "test".
-        pairs: Overrides of the recipe, such as `data.root=FOLDER`.
+        pairs: Overrides of the recipe's data, such as `data.root=FOLDER`; others would change nothing.
     """
-    idle = [pair for pair in pairs if not pair.startswith("data.")]
-    if idle:
-        raise UsageError(f"{idle[0]} cannot change a trained model", "only data.* can be set, beside split and limit")
     recipe, model = Recipe.load(folder / "recipe.json").override(pairs), load(folder, device=str(default_device()))
     train, data = recipe.data.open("train"), recipe.data.open(split)
     for name, dataset in (("train", train), (split, data)):

@@ -211,7 +211,7 @@ class Trainer:
         return losses
 
     def _seed(self) -> None:
-        torch.manual_seed(seeds.torch_generator(self.settings.seed, "step", self.step, self.rank).initial_seed())
+        torch.manual_seed(seeds.mixed(self.settings.seed, "step", self.step, self.rank) >> 1)
 
     def _parts(self, batch: Batch) -> list[Batch]:
         count = self.settings.accumulate
