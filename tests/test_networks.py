@@ -19,7 +19,7 @@ from pixelwise.nn.blocks import norm
 from pixelwise.nn.encoders import TimmEncoder
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.networks import patchgan, pix2pix_unet, regressor, unet
-from pixelwise.nn.padding import mirror, mirror_to_multiple
+from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.products import Double, Halve
 from pixelwise.nn.upsample import upsample
 
@@ -269,10 +269,10 @@ def test_products_are_used_for_few_positions_only(monkeypatch: pytest.MonkeyPatc
     assert calls == ["unfold", "fold", "conv2d", "conv_transpose2d"]  # 16 * 16 = 256 positions, 17 * 16 = 272
 
 
-def test_mirror_repeats() -> None:
-    assert mirror(3, 10).tolist() == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2]
-    assert mirror(1, 4).tolist() == [0, 0, 0, 0]
-    assert mirror(4, 4).tolist() == [0, 1, 2, 3]
+def test_the_mirror_repeats() -> None:
+    row = torch.arange(3.0)[None, None, None]
+    assert mirror_to_multiple(row, 10)[0, 0].tolist() == [[0, 1, 2, 2, 1, 0, 0, 1, 2, 2]] * 10
+    assert mirror_to_multiple(row[..., :1], 4)[0, 0].tolist() == [[0] * 4] * 4
 
 
 def test_padding_is_numpys_symmetric_padding() -> None:

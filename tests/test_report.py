@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 from test_cli import Finished
 from test_tasks import small
 
-from pixelwise.report import COLOURS, Report, page, sheet
+from pixelwise.page import COLOURS
+from pixelwise.report import Report, page, sheet
 
 HOSTILE = '"><script>alert(1)</script><img src="http://evil.example/x.png">&amp;\''
 RESULT: dict[str, Any] = {

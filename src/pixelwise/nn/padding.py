@@ -6,12 +6,6 @@ import torch
 from torch import Tensor
 
 
-def mirror(size: int, padded: int, device: torch.device | None = None) -> Tensor:
-    """Return the indices (padded,) that continue a side of `size` pixels by mirroring it, as often as needed."""
-    position = torch.arange(padded, device=device) % (2 * size)
-    return torch.minimum(position, 2 * size - 1 - position)
-
-
 def mirror_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
     """Continue `image` to the right and below by mirroring, so that pixel (0, 0) stays where it is.
 
@@ -27,5 +21,12 @@ def mirror_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
         size = image.shape[axis]
         padded = -(-max(size, least) // multiple) * multiple
         if padded != size:
-            image = image.index_select(axis, mirror(size, padded, image.device))
+            image = _mirrored(image, axis, padded)
     return image
+
+
+def _mirrored(image: Tensor, axis: int, padded: int) -> Tensor:
+    """Alternate the image and its mirror image along `axis`, up to `padded` pixels."""
+    size = image.shape[axis]
+    pieces = [image if start // size % 2 == 0 else image.flip(axis) for start in range(0, padded, size)]
+    return torch.cat(pieces, axis).narrow(axis, 0, padded)
