@@ -101,6 +101,12 @@ QUICK = [
     (2, ["predict", "missing", "x.png"]),
     (2, ["predict", "."]),
     (2, ["predict", ".", "out=x"]),
+    (0, ["lab"]),
+    (0, ["lab", "--json"]),
+    (0, ["describe", "skips"]),
+    (2, ["lab", "skip"]),
+    (2, ["lab", "skips", "repeats=0"]),
+    (2, ["lab", "all", "camvit=x"]),
     (2, ["demo", "steps=-1"]),
     (2, ["demo", "step=1"]),
 ]
@@ -108,7 +114,7 @@ QUICK = [
 
 def test_help_list_and_usage_errors_import_nothing_heavy(tmp_path: Path) -> None:
     """One process answers them all, so the first that imports torch shows it in all that follow: each is checked."""
-    main(["list"])  # the index is there
+    main(["list"]), main(["lab"])  # the indices are there
     (tmp_path / "run").mkdir()
     find_recipe("camvid").save(tmp_path / "run" / "recipe.json")
     code = (
@@ -202,7 +208,7 @@ def test_doctor_as_json(capsys: Capture) -> None:
     ("words", "message", "hint"),
     [
         (["tarin"], "no verb 'tarin'", "did you mean 'train'?"),
-        (["frobnicate"], "no verb 'frobnicate'", "verbs: list, describe, train, evaluate, predict, demo, doctor"),
+        (["frobnicate"], "no verb 'frobnicate'", "verbs: list, describe, train, evaluate, predict, demo, lab, analyse, doctor"),
         (["train"], "the following arguments are required: RECIPE, key=value", "see: pixelwise train --help"),
         (["train", "camvit"], "no recipe 'camvit'", "did you mean 'camvid'?"),
         (["train", "camvid", "steps"], "expected key=value, got 'steps'", "for example steps=500"),

@@ -14,6 +14,7 @@ import pytest
 from test_cli import names
 
 from pixelwise import index as module
+from pixelwise import laboratory
 from pixelwise.config import settings
 from pixelwise.errors import UsageError
 from pixelwise.folders import cache_folder
@@ -37,6 +38,17 @@ def test_the_index_is_what_the_real_classes_say() -> None:
         assert found[name]["summary"] == found[name]["doc"].splitlines()[0]
         assert found[name]["settings"] == [s.model_dump(mode="json") for s in settings(made)]
         assert {s["key"].partition(".")[0] for s in found[name]["settings"]} == set(type(made).model_fields)
+
+
+def test_experiments_are_what_their_files_say(folder: Path) -> None:
+    for _ in range(2):
+        found = module.experiments()
+        assert list(found) == list(laboratory.experiments()) and len(list(folder.glob("experiments-*.json"))) == 1
+    for name, experiment in laboratory.experiments().items():
+        entry = found[name]
+        assert (entry["summary"], entry["claim"]) == (experiment.question, experiment.claim)
+        assert entry["doc"] == importlib.import_module("inspect").getdoc(sys.modules[experiment.run.__module__])
+        assert entry["settings"] == [s.model_dump(mode="json") for s in settings(experiment.settings())]
 
 
 def test_the_second_time_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,42 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 4, "norm": "instance", "upsample": "nearest", "dropout": 0.2},
         {"width": 4, "norm": "group", "upsample": "transposed", "output_stride": 2},
         {"width": 4, "norm": "none", "depth": 5, "output_stride": 8},
+        {"width": 4, "depth": 2, "upsample": "bed_of_nails", "skips": "add"},
+        {"width": 4, "depth": 2, "upsample": "unpool", "skips": "none"},
+        {"width": 4, "depth": 2, "upsample": "pixel_shuffle"},
+    ],
+    "encoder_decoder": [
+        {"width": 4, "depth": 2},
+        {"width": 4, "norm": "group", "upsample": "unpool"},
+        {"width": 4, "depth": 3, "norm": "instance", "bottleneck": "vector", "grid": (2, 3), "code": 7},
+    ],
+    "segnet": [{"width": 4}, {"width": 4, "depth": 1}, {"width": 4, "depth": 3, "upsample": "transposed"}],
+    "stack": [{"width": 4, "depth": 3}, {"width": 4, "depth": 2, "norm": "batch"}],
+    "fcn": [
+        {"width": 8, "hidden": 8, "dropout": 0.0},
+        {"width": 4, "hidden": 8, "stride": 16, "norm": "batch", "upsample": "nearest"},
+        {"width": 4, "hidden": 8, "stride": 32, "norm": "instance", "upsample": "pixel_shuffle"},
+        {"width": 4, "hidden": 8, "norm": "group", "upsample": "bed_of_nails"},
+    ],
+    "hourglass": [
+        {"width": 8, "depth": 2},
+        {"width": 8, "depth": 2, "stacks": 1, "norm": "instance", "upsample": "unpool", "output_stride": 1},
+        {"width": 8, "depth": 1, "stacks": 3, "norm": "group", "upsample": "transposed", "output_stride": 2},
+        {"width": 16, "depth": 2, "norm": "none", "upsample": "pixel_shuffle"},
+    ],
+    "residual": [
+        {"width": 4, "blocks": 2},
+        {"width": 4, "blocks": 0, "norm": "batch", "upsample": "nearest", "activation": "tanh"},
+        {"width": 4, "blocks": 1, "norm": "none", "upsample": "bed_of_nails"},
+        {"width": 4, "blocks": 1, "norm": "group", "upsample": "pixel_shuffle"},
     ],
     "pix2pix_unet": [{"width": 4, "depth": 5}, {"width": 4, "depth": 6, "norm": "instance", "dropout": 0.0}],
     "patchgan": [{"width": 4}, {"width": 4, "norm": "instance"}, {"width": 4, "norm": "none"}, {"layers": 0}],
+    "classifier": [
+        {"channels": (4, 8)},
+        {"channels": (4, 8), "norm": "instance", "grid": (2, 3), "hidden": 8, "dropout": 0.1},
+        {"channels": (4, 8), "norm": "none", "padding": "none", "kernel": 5},
+    ],
     "regressor": [{"channels": (4, 8), "hidden": 8}, {"channels": (4, 8), "norm": "none", "dropout": 0.1}],
 }
 CASES = [(kind, changes) for kind, all_changes in SMALL.items() for changes in all_changes]
@@ -55,7 +88,7 @@ def parameters(network: nn.Module) -> int:
 
 def output_size(kind: str, network: nn.Module, height: int, width: int) -> tuple[int, int]:
     stride = int(network.stride)  # type: ignore[arg-type]
-    if kind == "regressor":
+    if stride == 0:
         return 1, 1
     if kind == "patchgan":
         return (height, width) if stride == 1 else (height // stride - 2, width // stride - 2)
@@ -326,9 +359,9 @@ def test_impossible_settings_are_refused(config: Any, changes: dict[str, Any]) -
 def test_own_networks_import_neither_torchvision_nor_timm() -> None:
     code = (
         "import sys, torch\n"
-        "from pixelwise.nn.networks import patchgan, pix2pix_unet, regressor, unet\n"
+        "from pixelwise.nn.networks import encoder_decoder, patchgan, pix2pix_unet, regressor, segnet, unet\n"
         "from pixelwise.nn import receptive_field\n"
-        "for module in (patchgan, pix2pix_unet, regressor, unet):\n"
+        "for module in (encoder_decoder, patchgan, pix2pix_unet, regressor, segnet, unet):\n"
         "    module.Config().build(3, 1)(torch.rand(2, 3, 64, 64))\n"
         "assert not {'timm', 'torchvision'} & set(sys.modules)\n"
     )

@@ -131,15 +131,15 @@ def test_curves_pass_over_what_was_not_finite() -> None:
     text = report(metrics).section()
     assert 'aria-label="l1"' in text and 'aria-label="lost"' not in text
     (points,) = re.findall(r'<polyline points="([^"]*)"', text)
-    assert points == "156.7,20.0 390.0,140.0"  # x = 40 + 350 step / 30, y from 20 at the largest to 140 at the smallest
-    assert "step 30" in text and text.count(COLOURS[sum(map(ord, "l1")) % len(COLOURS)]) == 1
+    assert points == "192.0,28.0 464.0,200.0"  # x = 56 + 408 step / 30, y from 28 at the largest to 200 at the smallest
+    assert ">30</text>" in text and text.count(COLOURS[sum(map(ord, "l1")) % len(COLOURS)]) == 3, "the line and its two points"
 
 
 def test_a_long_curve_is_thinned_to_means() -> None:
     events = [{"step": s, "losses": {"l1": float(s % 2)}} for s in range(1, 1001)]
     (points,) = re.findall(r'<polyline points="([^"]*)"', report(events).section())
     assert len(points.split()) <= 250
-    assert set(re.findall(r",([\d.]+)", points)) <= {f"{20 + 120 * (0.6 - v) / 0.2:.1f}" for v in (0.4, 0.6)}
+    assert set(re.findall(r",([\d.]+)", points)) <= {f"{28 + 172 * (0.6 - v) / 0.2:.1f}" for v in (0.4, 0.6)}
 
 
 def test_pictures_are_there_pixel_for_pixel() -> None:

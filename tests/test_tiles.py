@@ -1,100 +1,173 @@
-"""Tiles give what the whole picture gives."""
+"""Where tiles lie, which of their answers are kept, and how blended ones are mixed."""
+
+from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pixelwise import model
 from pixelwise.geometry.homography import Size
-from pixelwise.geometry.tiles import Tile, blend, tile_weights, tiles
+from pixelwise.geometry.tiles import Axis, Cut, Part, See, Tile, bands, blended, cheapest, exact
 from pixelwise.seeds import torch_generator
 
 
-def noise(*shape: int) -> torch.Tensor:
+def noise(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch_generator(0, "noise"))
 
 
-def test_tiles_cover_the_picture_with_one_size() -> None:
-    assert list(tiles((4, 10), (4, 4), 1)) == [Tile(0, 0, 4, 4), Tile(0, 3, 4, 4), Tile(0, 6, 4, 4)]
-    assert list(tiles((4, 9), (4, 4), 1)) == [Tile(0, 0, 4, 4), Tile(0, 3, 4, 4), Tile(0, 5, 4, 4)]
-    assert list(tiles((3, 2), (4, 4), 1)) == [Tile(0, 0, 3, 2)]
-    assert all(t.top % 8 == t.left % 8 == 0 for t in tiles((80, 104), (32, 48), 16))
+def sees(network: nn.Module, image: Tensor) -> See:
+    return lambda tile: network(tile.of(image))
 
 
-def test_the_weight_rises_linearly_across_the_overlap_but_not_at_the_picture_s_border() -> None:
-    row = tile_weights((1, 100), Tile(0, 0, 1, 10), 4, 0, (1, 10))[0]
-    assert row.tolist() == [1, 1, 1, 1, 1, 1, 0.875, 0.625, 0.375, 0.125]
-    row = tile_weights((1, 100), Tile(0, 40, 1, 10), 6, 1, (1, 10))[0]
-    assert row.tolist() == [0, 0.125, 0.375, 0.625, 0.875, 0.875, 0.625, 0.375, 0.125, 0]
+def test_rectangles() -> None:
+    tile = Tile(4, 8, 9, 13)
+    assert tile.of(torch.zeros(2, 3, 30, 30)).shape == (2, 3, 9, 13)
+    assert tile.within(Tile(3, 6, 20, 20)) == Tile(1, 2, 9, 13)
+    assert tile.scaled(1) == tile and tile.scaled(2) == Tile(8, 16, 18, 26)
+    assert tile.scaled(1 / 4) == Tile(1, 2, 3, 4)  # rows 4 ... 12 are in map rows 1 ... 3, columns 8 ... 20 in 2 ... 5
+    assert list(bands(Tile(5, 2, 7, 10), 39)) == [Tile(5, 2, 3, 10), Tile(8, 2, 3, 10), Tile(11, 2, 1, 10)]
+    assert list(bands(Tile(0, 0, 2, 10), 3)) == [Tile(0, 0, 1, 10), Tile(1, 0, 1, 10)]
 
 
-@pytest.mark.parametrize(
-    ("size", "overlap", "margin"), [((50, 70), 8, 0), ((64, 64), 8, 3), ((20, 90), 0, 0), ((50, 70), 6, 3)]
-)
-def test_weights_are_a_partition_of_unity(size: Size, overlap: int, margin: int) -> None:
-    ones = blend(torch.ones_like, noise(1, 1, *size), (24, 24), overlap, margin)
-    assert ones.shape[-2:] == size and (ones - 1).abs().max() < 1e-6
+def test_an_axis_by_hand() -> None:
+    """5 before become 8, two periods; 3 after become 4, so that 40 + 4, 80 + 4 and 100 leave whole periods to 100."""
+    axis = Axis(100, before=5, after=3, period=4)
+    assert (axis.lead, axis.trail) == (8, 4)
+    assert list(axis.spans(40)) == [(range(44), range(40)), (range(32, 84), range(40, 80)), (range(72, 100), range(80, 100))]
+    assert axis.work(40) == 44 + 52 + 28
+    assert axis.side(40) == 52 and axis.side(100) == 100
+    assert [axis.even(count) for count in (1, 2, 3, 25, 26)] == [100, 52, 36, 4, 4]
+    assert [axis.longest(side) for side in (15, 16, 51, 52, 99, 100)] == [0, 4, 36, 36, 52, 100]
 
 
-def test_a_pointwise_network_is_reproduced_at_every_scale() -> None:
-    image = noise(2, 3, 48, 80)
-    networks = {
-        "point": lambda x: x.square().sum(1, keepdim=True),
-        "double": lambda x: nn.functional.interpolate(x.exp(), scale_factor=2),
-        "quarter": lambda x: nn.functional.avg_pool2d(x, 4),
-    }
-    for network in networks.values():
-        blended = blend(network, image, (24, 32), 8)
-        assert (blended - network(image)).abs().max() < 1e-6
+def test_a_picture_s_end_between_two_periods() -> None:
+    """The network mirrors 101 ... 103 beyond the end of 101 pixels: the last tile holds at least those three."""
+    axis = Axis(101, before=0, after=0, period=4)
+    assert (axis.lead, axis.trail) == (4, 1)
+    assert list(axis.spans(100)) == [(range(101), range(100)), (range(96, 101), range(100, 101))]
+    assert axis.side(100) == 104 and axis.side(8) == 16
+
+
+@pytest.mark.parametrize("length", [37, 64])
+@pytest.mark.parametrize(("before", "after", "period"), [(0, 0, 1), (3, 1, 1), (5, 9, 4), (8, 0, 8)])
+def test_tiles_lie_on_the_period_and_hold_what_they_keep(length: int, before: int, after: int, period: int) -> None:
+    axis = Axis(length, before, after, period)
+    for step in range(period, length + period, period):
+        spans = list(axis.spans(step))
+        assert [pixel for _, kept in spans for pixel in kept] == list(range(length))
+        for seen, kept in spans:
+            assert seen.start <= max(0, kept.start - before) and seen.stop >= min(length, kept.stop + after)
+            assert seen.start % period == 0 and (length - seen.stop) % period == 0
+            assert len(seen) <= axis.side(step)
+        assert sum(len(seen) for seen, _ in spans) <= axis.work(step)
+
+
+@pytest.mark.parametrize("most", [300, 500, 1000, 2000])
+def test_the_cheapest_cut_is_that_of_all_cuts(most: int) -> None:
+    rows, columns = Axis(90, 5, 3, 2), Axis(61, 2, 7, 4)
+    cuts = [Cut(rows, columns, steps) for steps in itertools.product(range(2, 92, 2), range(4, 65, 4))]
+    fitting = [cut for cut in cuts if cut.tile[0] * cut.tile[1] <= most]
+    found = cheapest(rows, columns, most)
+    assert found is not None and found in fitting
+    assert found.work == min(cut.work for cut in fitting)
+
+
+def test_strips_win_where_they_fit() -> None:
+    """400 rows and a halo of 2 * 50 across 1000 pixels: 1000 * (1000 + 2 * 100); two by two: (1000 + 100)^2 = 1.21 million."""
+    axis = Axis(1000, 50, 50, 1)
+    found = cheapest(axis, axis, 500_000)
+    assert found is not None and found.work == 1_200_000
+    assert sorted(found.steps) == [334, 1000]
+    assert cheapest(axis, axis, 1_000_000) == Cut(axis, axis, (1000, 1000))
+    assert cheapest(axis, axis, 101 * 101 - 1) is None and cheapest(axis, axis, 101 * 101) is not None
+
+
+def test_parts_row_by_row() -> None:
+    cut = Cut(Axis(4, 1, 0, 1), Axis(6, 0, 1, 1), (2, 4))
+    assert list(cut.parts()) == [
+        Part(Tile(0, 0, 2, 5), Tile(0, 0, 2, 4)),
+        Part(Tile(0, 4, 2, 2), Tile(0, 4, 2, 2)),
+        Part(Tile(1, 0, 3, 5), Tile(2, 0, 2, 4)),
+        Part(Tile(1, 4, 3, 2), Tile(2, 4, 2, 2)),
+    ]
+    assert cut.tile == (3, 5)
+
+
+def put_together(parts: list[tuple[Tile, Tensor]], like: Tensor, scale: float = 1) -> Tensor:
+    """Paste the parts; each pixel must be given once."""
+    whole = torch.full_like(like, torch.nan)
+    for place, maps in parts:
+        assert place.scaled(scale).of(whole).isnan().all()
+        place.scaled(scale).of(whole).copy_(maps)
+    assert not whole.isnan().any()
+    return whole
+
+
+def convolutions(stride: int) -> nn.Sequential:
+    """Sees 3 pixels around its own; with a stride of 4, 1 + 2 * 4 before and 2 * 4 - 2 after its own four."""
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 8, 3, stride, 1)
+    return nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 2, 5, 1, 2)).requires_grad_(False).double().eval()
+
+
+@pytest.mark.parametrize(("stride", "before", "after"), [(1, 3, 3), (4, 9, 6)])
+@pytest.mark.parametrize("size", [(64, 96), (60, 84)])
+def test_convolutions_equal_the_whole_and_need_the_whole_halo(stride: int, before: int, after: int, size: Size) -> None:
+    network, image = convolutions(stride), noise(1, 3, *size).double()
+    whole = network(image)
+
+    def error(before: int, after: int) -> float:
+        rows, columns = (Axis(side, before, after, stride) for side in size)
+        parts = list(exact(sees(network, image), Cut(rows, columns, (16, 24)), 1 / stride))
+        return float((put_together(parts, whole, 1 / stride) - whole).abs().max())
+
+    assert error(before, after) < 1e-14
+    assert error(before - stride, after) > 1e-3 and error(before, after - stride) > 1e-3
+
+
+# Blended tiles
+
+
+@pytest.mark.parametrize(("size", "overlap", "period"), [((50, 70), 8, 1), ((64, 64), 8, 8), ((20, 90), 0, 1)])
+def test_weights_are_a_partition_of_unity(size: Size, overlap: int, period: int) -> None:
+    ones = list(blended(lambda tile: torch.ones(1, 2, *tile[2:]), size, (24, 24), (overlap, overlap), (period, period)))
+    assert (put_together(ones, torch.zeros(1, 2, *size)) - 1).abs().max() < 1e-6
+    assert all(place.left == 0 and place.width == size[1] for place, _ in ones)
 
 
 def test_neighbours_that_disagree_are_mixed_in_proportion() -> None:
     counter = iter((0.0, 1.0))
-    mixed = blend(lambda x: torch.full_like(x, next(counter)), torch.zeros(1, 1, 1, 6), (1, 4), 2)
+    ((place, mixed),) = blended(lambda tile: torch.full((1, 1, 1, 4), next(counter)), (1, 6), (1, 4), (0, 2), (1, 1))
+    assert place == Tile(0, 0, 1, 6)
     assert mixed[0, 0, 0].tolist() == [0, 0, 0.25, 0.75, 1, 1]
+    counter = iter((0.0, 1.0))
+    parts = list(blended(lambda tile: torch.full((1, 1, 4, 1), next(counter)), (6, 1), (4, 1), (2, 0), (1, 1)))
+    assert [place for place, _ in parts] == [Tile(0, 0, 2, 1), Tile(2, 0, 4, 1)]
+    assert torch.cat([maps for _, maps in parts], 2).flatten().tolist() == [0, 0, 0.25, 0.75, 1, 1]
 
 
-def convolutions(stride: int) -> nn.Sequential:
-    torch.manual_seed(0)
-    first = nn.Conv2d(3, 8, 3, stride, 1)
-    return nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 2, 5, 1, 2)).requires_grad_(False).eval()
+@pytest.mark.parametrize("size", [(48, 80), (50, 83)])
+def test_a_pointwise_network_is_reproduced_at_every_scale(size: Size) -> None:
+    image = noise(2, 3, *size)
+    networks = {
+        1: lambda x: x.square().sum(1, keepdim=True),
+        2: lambda x: nn.functional.interpolate(x.exp(), scale_factor=2),
+        1 / 4: lambda x: nn.functional.avg_pool2d(x, 4, ceil_mode=True),
+    }
+    for scale, network in networks.items():
+        whole = network(image)
+        parts = list(blended(sees(network, image), size, (24, 32), (8, 8), (4, 4), scale))
+        assert (put_together(parts, whole, scale) - whole).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("size", [(64, 96), (57, 83)])
-def test_with_the_receptive_radius_as_margin_convolutions_equal_the_whole(size: Size) -> None:
-    network, image = convolutions(1), noise(1, 3, *size)
-    whole = network(image)  # radius 1 + 2 = 3
-    assert (blend(network, image, (32, 32), 8, margin=3) - whole).abs().max() < 1e-6
-    assert (blend(network, image, (32, 32), 6, margin=3) - whole).abs().max() < 1e-6
-    assert (blend(network, image, (32, 32), 8, margin=0) - whole).abs().max() > 1e-3
+def test_tiles_of_one_size_at_multiples_of_the_period() -> None:
+    seen: list[Tile] = []
 
+    def see(tile: Tile) -> Tensor:
+        seen.append(tile)
+        return torch.zeros(1, 1, *tile[2:])
 
-def test_without_margin_convolutions_equal_the_whole_outside_the_overlaps() -> None:
-    network, image = convolutions(1), noise(1, 3, 32, 56)
-    difference = (blend(network, image, (32, 32), 8) - network(image)).abs()
-    assert difference[..., :24].max() < 1e-6 and difference[..., 32:].max() < 1e-6
-
-
-def test_a_strided_network_equals_the_whole_when_sizes_are_multiples_of_its_stride() -> None:
-    network, image = convolutions(4), noise(1, 3, 64, 96)  # radius 1 + 2 * 4 = 9, up to the next multiple of 4: 12
-    assert (blend(network, image, (48, 48), 24, margin=12) - network(image)).abs().max() < 1e-6
-
-
-def test_a_huge_picture_is_seen_in_tiles_by_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond TILE x TILE pixels no call of the network sees more than a tile, and a pointwise network gives the same maps."""
-    monkeypatch.setattr(model, "TILE", 32)
-    seen: list[torch.Size] = []
-
-    class Pointwise(nn.Module):
-        stride = 1
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            seen.append(image.shape)
-            return 2 * image + 1
-
-    tiled, image = model.Tiled(Pointwise()), noise(1, 3, 70, 45)
-    torch.testing.assert_close(tiled(image), 2 * image + 1, atol=1e-6, rtol=0)
-    assert len(seen) == 3 * 2 and all(shape[-2:] == (32, 32) for shape in seen)
-    seen.clear()
-    tiled(image[..., :20, :20])
-    assert [tuple(shape[-2:]) for shape in seen] == [(20, 20)]
+    assert len(list(blended(see, (10, 70), (32, 32), (8, 8), (8, 8)))) == 1
+    assert seen == [Tile(0, 0, 10, 32), Tile(0, 24, 10, 32), Tile(0, 40, 10, 30)]

@@ -23,7 +23,8 @@ from pixelwise.geometry.homography import (
     transform_points,
     translation,
 )
-from pixelwise.geometry.warp import bands, resize_bicubic, warp_depth, warp_image, warp_labels, warp_maps, warp_normals
+from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.warp import resize_bicubic, warp_depth, warp_image, warp_labels, warp_maps, warp_normals
 from pixelwise.seeds import generator, torch_generator
 
 NAN = math.nan
@@ -332,6 +333,9 @@ def test_bands_put_together_are_the_whole() -> None:
         (np.eye(3), (20, 30)),
     ):
         whole = warp_maps(maps, matrix, size)
-        parts = [warp_maps(maps, shift @ matrix, part) for shift, part in bands(size, most=size[1] * 7)]
+        parts = [
+            warp_maps(maps, translation(0, -band.top) @ matrix, (band.height, band.width))
+            for band in bands(Tile(0, 0, *size), most=size[1] * 7)
+        ]
         assert [p.shape[1] for p in parts] == [7] * (size[0] // 7) + [size[0] % 7]
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)

@@ -60,7 +60,7 @@ def test_samples_do_not_depend_on_order_or_on_what_else_is_asked():
     config = world.Config(scenes=40, people=(1, 3), seed=5)
     dataset = config.open("train")
     names = dataset.fields
-    assert set(names) == {*STREET, "keypoints", "person", "aerial", "map"}
+    assert set(names) == {*STREET, "keypoints", "person", "aerial", "map", "crowd", "shows", "distance"}
     together = {i: arrays(dataset.sample(i, names)) for i in (33, 2)}
     other = pickle.loads(pickle.dumps(dataset))
     assert not other._rendered

@@ -14,7 +14,9 @@ from rich.progress import track
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.model import Model, load
-from pixelwise.prediction import KeypointsPrediction, Prediction
+from pixelwise.nn.tiling import Tiles
+from pixelwise.prediction import KeypointsPrediction, Prediction, VectorPrediction
+from pixelwise.score_maps import DenseClassifier
 
 
 def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
@@ -37,13 +39,22 @@ def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Predict for every image and save each answer below `out`.
+def predict_files(
+    folder: Path, paths: Sequence[Path], out: Path, memory: int | None = None, tiles: Tiles = "auto", maps: bool = False
+) -> dict[str, Any]:
+    """Predict for every image and save each answer below `out`; `memory` and `tiles` are those of the `Model`.
+
+    With `maps`, a classifier's score maps are saved beside each answer.
 
     Returns:
-        `model`, `out`, `predictions` (a list of `file`, `saved` and the answer) and `failed` (a list of `file` and `error`).
+        `model`, `out`, `predictions` (a list of `file`, `saved` and the answer, with `notes` if there is something to know
+        about it) and `failed` (a list of `file` and `error`).
+
+    Raises:
+        UsageError: There are no score maps of this model.
     """
-    model = load(folder)
+    model = load(folder, memory=memory, tiles=tiles)
+    dense = DenseClassifier(model) if maps else None
     found = list(images_in(paths, out))
     console = Console(stderr=True)
     predictions: list[dict[str, Any]] = []
@@ -52,7 +63,11 @@ def predict_files(folder: Path, paths: Sequence[Path], out: Path) -> dict[str, A
     images = {path.resolve() for path, _ in found}
     for path, below in track(found, "predicting", console=console, disable=not console.is_terminal):
         try:
-            predictions.append(_one(model, path, _free(out / below, taken), images))
+            target = _free(out / below, taken)
+            done = _one(model, path, target, images)
+            if dense:
+                done["maps"] = _maps(dense, path, _free(target.with_suffix(".maps.png"), taken), images)
+            predictions.append(done)
         except PixelwiseError as error:
             hint = "" if error.hint == SKIP_HINT else error.hint  # bad files are passed over here as it is
             print(f"error: {error}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
@@ -68,11 +83,26 @@ def _free(path: Path, taken: set[Path]) -> Path:
     return target
 
 
-def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str, Any]:
+def _require_new(path: Path, target: Path, images: Set[Path]) -> None:
     if target.resolve() in images:
         raise DataError(f"{path}: the answer would overwrite the image {target}", "choose another folder with out=DIR")
+
+
+def _maps(dense: DenseClassifier, path: Path, target: Path, images: Set[Path]) -> dict[str, Any]:
+    _require_new(path, target, images)
+    maps = dense(path)
+    maps.save(target)
+    maps.save(target.with_suffix(".json"))
+    return {"saved": str(target), **maps.to_json()}
+
+
+def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str, Any]:
+    _require_new(path, target, images)
     prediction: Prediction = model(path)
+    for note in prediction.notes:
+        print(f"note: {path}: {note}", file=sys.stderr)
     prediction.save(target)
-    if isinstance(prediction, KeypointsPrediction):
+    if isinstance(prediction, KeypointsPrediction | VectorPrediction):
         prediction.save(target.with_suffix(".json"))
-    return {"file": str(path), "saved": str(target), **prediction.to_json()}
+    notes = {"notes": list(prediction.notes)} if prediction.notes else {}
+    return {"file": str(path), "saved": str(target), **prediction.to_json(), **notes}

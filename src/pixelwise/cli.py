@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from pixelwise import __version__
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
-from pixelwise.overrides import parse_value, split_override
+from pixelwise.overrides import parse_bytes, parse_value, split_override
 
 EPILOG = """\
 first steps:
@@ -26,9 +26,22 @@ first steps:
   pixelwise train runs/camvid-1               resume a run that was stopped
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
+  pixelwise lab                               experiments that measure what is said about such networks
 """
 
+LABORATORY = """\
+  pixelwise lab NAME              run one: minutes on two cores; writes lab/NAME.html, lab/NAME.json and lab/index.html
+  pixelwise lab all               run every one
+  pixelwise describe NAME         its settings"""
 
+NETWORKS = """\
+  timm/NAME, torchvision/NAME     a model of these libraries; without the library where only one has it, or timm's
+  module:function                 what a function of your own returns
+  runs/camvid-1                   a trained network
+Our own have settings: pixelwise analyse unet size=512x512 batch=8 width=64 upsample=nearest --train"""
+ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
+TILES = ("auto", "exact", "blended")
+PREDICT_TAKES = "out=DIR (default: predictions), memory=4GiB, tiles=" + "|".join(TILES)
 STOPPED = 130
 
 
@@ -69,10 +82,19 @@ def parser() -> Parser:
     one.add_argument("pairs", nargs="*", metavar="key=value", help="split=val, limit=N, data.root=FOLDER")
     one = verb("predict", "apply a model to images or folders of images", json_output=True)
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
-    one.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders, and out=DIR (default: predictions)")
+    one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images and folders; {PREDICT_TAKES}")
+    one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
     verb("demo", "train three small models on the embedded world and write a report").add_argument(
         "pairs", nargs="*", metavar="key=value", help="out=DIR, steps=N (for all three)"
     )
+    one = verb("lab", "list the experiments of the laboratory, or run one, or all", json_output=True)
+    one.add_argument("name", nargs="?", metavar="NAME", help="an experiment, or `all`")
+    one.add_argument("pairs", nargs="*", metavar="key=value", help="its settings; out=DIR (default: lab)")
+    one = verb("analyse", "say what a network costs, sees and takes in memory, before it is trained", json_output=True)
+    one.add_argument("network", nargs="?", metavar="NETWORK", help="see: pixelwise analyse")
+    one.add_argument("pairs", nargs="*", metavar="key=value", help=ANALYSE_TAKES)
+    one.add_argument("--train", action="store_true", help="also predict the memory of a training step with Adam")
+    one.add_argument("--measure", action="store_true", help="also run it, and measure the memory")
     verb("doctor", "say what this machine can do, measured", json_output=True)
     return top
 
@@ -121,6 +143,8 @@ def run(words: list[str]) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "demo": demo,
+        "lab": lab,
+        "analyse": analyse,
         "doctor": doctor,
     }
     first = next((word for word in words if not word.startswith("-")), None)
@@ -179,15 +203,15 @@ def list_recipes(chosen: argparse.Namespace) -> int:
         return 0
     width = max(map(len, found))
     for name, entry in found.items():
-        print(f"{name.ljust(width)}  {entry['task']:<13} {entry['summary']}")
+        print(f"{name.ljust(width)}  {entry['task']:<14} {entry['summary']}")
     return 0
 
 
 def describe(chosen: argparse.Namespace) -> int:
-    """Print a recipe's text and every setting with its value and meaning."""
-    from pixelwise.index import entry
+    """Print the text of a recipe or experiment, and every setting with its value and meaning."""
+    from pixelwise.index import entry, experiments, index
 
-    found = entry(chosen.name)
+    found = entry(chosen.name) if chosen.name in index() else experiments().get(chosen.name) or entry(chosen.name)
     print(f"{chosen.name} ({found['task']})\n\n{found['doc']}\n")
     rows = [(s["key"], json.dumps(s["default"]), s["description"] + _choices(s["schemas"])) for s in found["settings"]]
     widths = [min(32, max(len(row[i]) for row in rows)) for i in (0, 1)]
@@ -265,12 +289,16 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 def predict(chosen: argparse.Namespace) -> int:
     """Predict for every image; report and pass over those that cannot be read."""
-    pairs = [word for word in chosen.images if word.startswith("out=")]
-    options, _ = _options(pairs, {"out": str})
+    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles="))]
+    options, _ = _options(pairs, {"out": str, "memory": str, "tiles": str})
+    memory = parse_bytes(options["memory"]) if "memory" in options else None
+    tiles = options.get("tiles", "auto")
+    if tiles not in TILES:
+        raise UsageError(f"tiles = {tiles!r}: should be one of {', '.join(TILES)}", did_you_mean(tiles, TILES))
     paths = [Path(word) for word in chosen.images if word not in pairs]
     for path in paths:
         if "=" in path.name and not path.exists():
-            raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", "it takes images, folders and out=DIR")
+            raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", f"it takes {PREDICT_TAKES}")
     if not paths:
         raise UsageError("no images to predict for", "pixelwise predict MODEL IMAGE...")
     if not Path(chosen.model).is_dir():
@@ -278,7 +306,7 @@ def predict(chosen: argparse.Namespace) -> int:
         raise UsageError(f"no such model folder: {chosen.model}", hint)
     from pixelwise.batch import predict_files
 
-    outcome = predict_files(Path(chosen.model), paths, Path(options.get("out", "predictions")))
+    outcome = predict_files(Path(chosen.model), paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps)
     if chosen.json:
         _print_json(outcome)
     else:
@@ -294,6 +322,96 @@ def demo(chosen: argparse.Namespace) -> int:
     from pixelwise.demo import demonstrate
 
     return demonstrate(Path(options["out"]) if "out" in options else None, options.get("steps"))
+
+
+def lab(chosen: argparse.Namespace) -> int:
+    """List the experiments, or run one or all of them and write their pages."""
+    from pixelwise.index import check_settings, experiment, experiments
+
+    if chosen.name is None:
+        return _list_experiments(experiments(), chosen.json)
+    options, pairs = _options(chosen.pairs, {"out": str})
+    taken = _shared_out(pairs, experiments()) if chosen.name == "all" else {chosen.name: pairs}
+    for name, own in taken.items():
+        check_settings(name, experiment(name)["settings"], own)
+    from pixelwise.laboratory import perform
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr if chosen.json else sys.stdout, flush=True)
+
+    out = Path(options.get("out", "lab"))
+    records = [perform(name, own, out, say) for name, own in taken.items()]
+    if chosen.json:
+        _print_json({"out": str(out), "experiments": records})
+    else:
+        print(f"Saved  {out}/ (index.html ties the pages together)")
+    return 0
+
+
+def _list_experiments(known: dict[str, Any], json_output: bool) -> int:
+    listed = [{"name": name, "question": e["summary"], "claim": e["claim"]} for name, e in known.items()]
+    if json_output:
+        _print_json({"experiments": listed})
+        return 0
+    for one in listed:
+        print(f"{one['name']}\n  {one['question']}\n  Claim: {one['claim']}\n")
+    print(as_called(LABORATORY))
+    return 0
+
+
+def _shared_out(pairs: Sequence[str], known: dict[str, Any]) -> dict[str, list[str]]:
+    """Give each experiment those of the pairs that it has a setting for."""
+    keys = {name: [s["key"] for s in entry["settings"]] for name, entry in known.items()}
+    for key, _ in map(split_override, pairs):
+        if not any(key in own for own in keys.values()):
+            everything = sorted({key for own in keys.values() for key in own})
+            raise UsageError(f"no experiment has a setting {key!r}", did_you_mean(key, everything))
+    return {name: [pair for pair in pairs if split_override(pair)[0] in own] for name, own in keys.items()}
+
+
+def analyse(chosen: argparse.Namespace) -> int:
+    """Print what a network costs, sees and takes in memory."""
+    if chosen.network is None:
+        return _list_networks(chosen.json)
+    if "=" in chosen.network:
+        raise UsageError("analyse needs the name of a network first", "pixelwise analyse lists them")
+    numbers = dict.fromkeys(("batch", "channels", "outputs", "detail"), int)
+    options, pairs = _options(chosen.pairs, {**numbers, "size": str, "out": str})
+    size = _size(options["size"]) if "size" in options else None
+    from pixelwise.analysis import Request, answer
+    from pixelwise.analysis_report import as_json, as_text, write
+    from pixelwise.catalogue import Wanted
+
+    wanted = Wanted(options.get("channels"), options.get("outputs"), pairs)
+    batch = options.get("batch", 1)
+    found = answer(Request(chosen.network, wanted, size, batch, chosen.train, chosen.measure, influence="out" in options))
+    if "out" in options:
+        write(found, Path(options["out"]))
+    if chosen.json:
+        _print_json(as_json(found))
+    else:
+        print(as_text(found, options.get("detail")))
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    value = parse_value(text)
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
+        return value[0], value[1]
+    raise UsageError(f"size = {text!r}: should be HEIGHTxWIDTH in pixels", "for example size=256x256")
+
+
+def _list_networks(json_output: bool) -> int:
+    from pixelwise.index import networks
+
+    found = networks()
+    if json_output:
+        _print_json({"networks": [{"name": name, "summary": summary} for name, summary in found.items()]})
+        return 0
+    for name, summary in found.items():
+        print(f"  {name:<30}  {summary}")
+    print(as_called(NETWORKS))
+    return 0
 
 
 def doctor(chosen: argparse.Namespace) -> int:

@@ -164,4 +164,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {key!r}"
     message = str(error["msg"].removeprefix("Value error, "))
-    return f"{key} = {error['input']!r}: {message}" if key else message
+    if not key:
+        return message
+    # several settings together are wrong: the message names them, the whole dictionary would hide it
+    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"

@@ -46,7 +46,8 @@ class TrainingError(PixelwiseError):
 def as_called(text: str) -> str:
     """Return `text` with its commands written the way this program was called: `./pw train`, not `pixelwise train`."""
     called = os.environ.get("PIXELWISE_COMMAND", "pixelwise")
-    return re.sub(r"\bpixelwise(?= +(?:list|describe|train|evaluate|predict|demo|doctor)\b)", lambda _: called, text)
+    verbs = "list|describe|train|evaluate|predict|demo|lab|analyse|doctor"
+    return re.sub(rf"\bpixelwise(?= +(?:{verbs})\b)", lambda _: called, text)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -1,10 +1,11 @@
-"""What the command line must know at once (recipes, settings, their limits), so that it answers without importing torch.
+"""What the command line must know at once (recipes, experiments, their settings), so that it answers without importing torch.
 
 The index is written on first use and whenever a file of the package changes; reading it takes milliseconds.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -31,13 +32,21 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def index() -> dict[str, Any]:
     """Return `{recipe: {summary, doc, task, settings: [{key, default, description, schemas}]}}` for every recipe."""
-    stamp = _stamp()
-    path = cache_folder() / f"index-{stamp}.json"
+    return _kept("index", build)
+
+
+def experiments() -> dict[str, Any]:
+    """Return the same for every experiment of the laboratory, with its `claim`; its task is "experiment"."""
+    return _kept("experiments", build_experiments)
+
+
+def _kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    path = cache_folder() / f"{name}-{_stamp()}.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     except (OSError, ValueError):
-        built = build()
+        built = make()
     _write(path, built)
     return built
 
@@ -61,6 +70,29 @@ def build() -> dict[str, Any]:
     return entries
 
 
+def build_experiments() -> dict[str, Any]:
+    """Import every experiment and describe it."""
+    from pixelwise.config import settings
+    from pixelwise.laboratory import experiments
+
+    return {
+        name: {
+            "summary": experiment.question,
+            "doc": f"{experiment.question}\n\n{experiment.story}",
+            "task": "experiment",
+            "claim": experiment.claim,
+            "settings": [s.model_dump(mode="json") for s in settings(experiment.settings())],
+        }
+        for name, experiment in experiments().items()
+    }
+
+
+def networks() -> dict[str, str]:
+    """Return what each kind of our networks is: the first line of its file."""
+    files = sorted((PACKAGE / "nn" / "networks").glob("[!_]*.py"))
+    return {file.stem: (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0] for file in files}
+
+
 def _stamp() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for folder, _, names in sorted(os.walk(PACKAGE)):
@@ -74,7 +106,7 @@ def _write(path: Path, entries: dict[str, Any]) -> None:
     """Write by renaming, and forget older indices; a folder that cannot be written costs only time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob("index-*.json"):
+        for old in path.parent.glob(path.name.partition("-")[0] + "-*.json"):
             old.unlink(missing_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(entries))
@@ -89,22 +121,39 @@ def entry(name: str) -> dict[str, Any]:
     Raises:
         UsageError: There is no such recipe.
     """
-    known = index()
+    return _entry("recipe", name, index())
+
+
+def experiment(name: str) -> dict[str, Any]:
+    """Return the index entry of experiment `name`.
+
+    Raises:
+        UsageError: There is no such experiment.
+    """
+    return _entry("experiment", name, experiments())
+
+
+def _entry(what: str, name: str, known: dict[str, Any]) -> dict[str, Any]:
     if name not in known:
-        raise UsageError(f"no recipe {name!r}", did_you_mean(name, known) or "recipes: " + ", ".join(known))
+        raise UsageError(f"no {what} {name!r}", did_you_mean(name, known) or f"{what}s: " + ", ".join(known))
     found: dict[str, Any] = known[name]
     return found
 
 
 def check(name: str, pairs: Sequence[str]) -> None:
-    """Check `key=value` overrides of recipe `name` as far as the index can: keys, types, choices, limits.
+    """Check `key=value` overrides of recipe `name` as far as the index can; as `check_settings`."""
+    check_settings(name, entry(name)["settings"], pairs)
+
+
+def check_settings(name: str, settings: Sequence[dict[str, Any]], pairs: Sequence[str]) -> None:
+    """Check `key=value` pairs against the `settings` of recipe or experiment `name`: keys, types, choices, limits.
 
     Settings of a `kind` that the overrides change are left to the full validation.
 
     Raises:
         UsageError: Something is wrong with a pair.
     """
-    known = {s["key"]: s["schemas"] for s in entry(name)["settings"]}
+    known = {s["key"]: s["schemas"] for s in settings}
     split = [split_override(pair) for pair in pairs]
     # What is chosen among files may be named without `.kind`, and brings settings of its own.
     chosen = {key.removesuffix(".kind") for key in known if key.endswith(".kind") and "type" not in known[key][0]}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,22 +25,30 @@ from pixelwise import __version__
 from pixelwise.config import Choice, Config
 from pixelwise.data.augment import View
 from pixelwise.data.dataset import Meta
-from pixelwise.data.images import decode_image, decode_labels, pillow_pixels
+from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
-from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError
+from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError, did_you_mean
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.tiles import blend
+from pixelwise.geometry.homography import translation
+from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.memory import available, give_back, resident
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.nn.padding import mirror_to_multiple
+from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
+from pixelwise.overrides import parse_bytes
 from pixelwise.prediction import UNKNOWN, Prediction
 from pixelwise.recipe import TASKS, TaskConfig
-from pixelwise.task import Task
+from pixelwise.task import BAND, PixelTask, Task
 
 FORMAT_VERSION = 1
 TOLERANCE = 1e-3
 COPY_HINT = "copy the folder again from where it was trained"
 PIXELS_HINT = "pass uint8, or floats in [0, 1]"
-TILE = 1536
+WHOLE = 2**20
+"""Pixels up to which a batch is seen whole without asking what memory it takes."""
+EXAMPLE = 256
+"""Longest side of the self-test's input where the network sees pictures at their own size."""
+READING = 8
+"""Bytes per pixel at the peak of reading a file: Pillow's four, our three, and some."""
 AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -56,27 +66,16 @@ class Description(Config):
     """Which of the inputs are label maps, not images."""
 
 
-class Tiled(nn.Module):
-    """Runs a network on pictures too large for the memory in overlapping tiles, blended where they meet."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the network's maps of `image` (B, C, H, W); up to 1536 x 1536 pixels it is seen whole."""
-        height, width = image.shape[-2:]
-        if height * width <= TILE * TILE:
-            whole: Tensor = self.network(image)
-            return whole
-        stride = int(self.network.stride)  # type: ignore[arg-type]
-        padded = mirror_to_multiple(image, stride)
-        maps = torch.cat([blend(self.network, one, (TILE, TILE), TILE // 4) for one in padded.chunk(len(padded))])
-        return maps[..., : -(-height // stride), : -(-width // stride)]
-
-
 class Model:
-    """A task, its deployed networks and their preprocessing: call it on an image and get a Prediction."""
+    """A task, its deployed networks and their preprocessing: call it on an image and get a Prediction.
+
+    Attributes:
+        memory: Bytes that the process may hold while it predicts; None leaves half of the available memory free.
+        tiles: How pictures are seen that do not fit: `exact` or `blended`, or by `auto` exactly wherever that is possible.
+    """
+
+    memory: int | None = None
+    tiles: Tiles = "auto"
 
     def __init__(self, description: Description, task: Task, networks: Mapping[str, nn.Module]) -> None:
         self.description = description
@@ -93,6 +92,7 @@ class Model:
 
         Raises:
             DataError: The image cannot be read or is not RGB or grey.
+            UsageError: It does not fit into `memory`.
         """
         name = self.task.inputs[0]
         field = self._field(name, image)
@@ -100,20 +100,38 @@ class Model:
         return self.predict([Sample(key, {name: field})])[0]
 
     def _field(self, name: str, image: AnyImage) -> Field:
+        limit = self._readable(Path(image)) if isinstance(image, str | Path) else 0
         if name in self.description.labels_in:
             meta = self.description.meta
             labels = (
-                decode_labels(Path(image), len(meta.classes), meta.ignore, meta.palette)
+                decode_labels(Path(image), len(meta.classes), meta.ignore, meta.palette, pixel_limit=limit)
                 if isinstance(image, str | Path)
                 else to_labels(image, len(meta.classes))
             )
             return LabelMap(labels, Frame.of(labels.shape))
-        pixels = decode_image(Path(image)) if isinstance(image, str | Path) else to_pixels(image)
+        pixels = decode_image(Path(image), pixel_limit=limit) if isinstance(image, str | Path) else to_pixels(image)
         return Image(pixels, Frame.of(pixels.shape[-2:]))
+
+    def _readable(self, path: Path) -> int:
+        """Return how many pixels can be read, having looked at the header of `path`."""
+        limit = max(0, self._room()) // READING
+        height, width = image_size(path, pixel_limit=2**62)
+        if height * width > limit:
+            what = f"reading {width}x{height} pixels takes {height * width * READING / 1e9:.1f} GB"
+            raise DataError(f"{path}: {what}, and {limit * READING / 1e9:.1f} GB of the memory are left", "raise memory")
+        return limit
+
+    def _room(self) -> int:
+        """Return the bytes that a prediction may still take; a little of `memory` is left to what nobody foresees."""
+        return available() // 2 if self.memory is None else int(0.95 * self.memory) - resident()
 
     @torch.inference_mode()
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Predict for samples at their original size, of which only the task's inputs are read."""
+        """Predict for samples at their original size, of which only the task's inputs are read.
+
+        Raises:
+            UsageError: A picture that the network sees at its own size does not fit into `memory`.
+        """
         self.networks.eval()
         seen = [self._framed(sample) for sample in samples]
         frames = [sample[self.task.inputs[0]].frame for sample in seen]
@@ -121,7 +139,10 @@ class Model:
         for i, frame in enumerate(frames):
             groups.setdefault(frame.size, []).append(i)
         predictions: dict[int, Prediction] = {}
-        for group in groups.values():
+        for size, group in groups.items():
+            if self._large(len(group) * size[0] * size[1]):
+                predictions |= {i: self._by_plan(samples[i], seen[i]) for i in group}
+                continue
             outputs = self.outputs(collate([seen[i] for i in group]))
             decoded = self.task.decode(outputs, [samples[i] for i in group], [frames[i] for i in group])
             predictions |= dict(zip(group, decoded, strict=True))
@@ -130,12 +151,52 @@ class Model:
     def _framed(self, sample: Sample) -> Sample:
         return self.description.view.fitted(Sample(sample.key, {n: sample[n] for n in self.task.inputs}))
 
-    def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the networks' raw outputs for a batch of collated fields in network pixels."""
+    def _large(self, pixels: int) -> bool:
+        """Return whether the networks may need more memory for so many pixels than there is."""
+        return self.description.view.fit == "native" and (self.memory is not None or pixels > WHOLE)
+
+    def _by_plan(self, sample: Sample, seen: Sample) -> Prediction:
+        """Predict for one picture in parts that fit into the memory."""
+        frame = seen[self.task.inputs[0]].frame
+        give_back()
+        if not isinstance(self.task, PixelTask):
+            plan = self._plan(frame.size, self._tiling.assembled(frame.size))
+            (decoded,) = self.task.decode(self.outputs(collate([seen]), plan), [sample], [frame])
+            whole: Prediction = replace(decoded, notes=plan.notes)
+            return whole
+        prediction: Prediction = self.task.blank(sample)
+        plan = self._plan(frame.size, prediction.nbytes, self.task.mirrors)
+
+        def see(tile: Tile) -> Tensor:
+            if self._room() < plan.takes:
+                give_back()
+            part = collate([seen.warp(translation(-tile.left, -tile.top), (tile.height, tile.width))])
+            (maps,) = self.outputs({name: interleaved(tensor) for name, tensor in part.items()}).values()
+            return maps[0].float().cpu()
+
+        for place, maps in plan.parts(see):
+            for band in bands(place, most=BAND // len(maps)):
+                self.task.paint(prediction, band, band.within(place).of(maps))
+        return replace(prediction, notes=plan.notes)
+
+    @cached_property
+    def _tiling(self) -> Tiling:
+        (network,) = self.networks.values()
+        return Tiling(network, self.task.sheets)
+
+    def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False) -> Plan:
+        """Plan for a picture of `size` beside `held` bytes that its answer takes; a GPU has its own memory."""
+        room = self._room() - held
+        if self.device.type == "cuda":
+            room = torch.cuda.mem_get_info(self.device)[0] * 9 // 10
+        return self._tiling.plan(size, room, self.tiles, mirrored)
+
+    def outputs(self, batch: Batch, plan: Plan | None = None) -> dict[str, Tensor]:
+        """Return the networks' raw outputs for a batch of collated fields in network pixels, seen whole or by a plan."""
         on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
         networks: dict[str, nn.Module] = {name: self.networks[name] for name in self.task.deployed}
-        if self.description.view.fit == "native":
-            networks = {name: Tiled(network) for name, network in networks.items()}
+        if plan:
+            networks = {name: Tiled(network, plan) for name, network in networks.items()}
         return self.task.respond(networks, self.task.encode(on_device))
 
     def to(self, device: str) -> Model:
@@ -157,7 +218,7 @@ class Model:
         weights = {name: tensor.contiguous().cpu() for name, tensor in self.networks.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         height, width = example[self.task.inputs[0]].frame.size
-        corner = example.warp(np.eye(3), (min(height, TILE // 6), min(width, TILE // 6)))
+        corner = example.warp(np.eye(3), (min(height, EXAMPLE), min(width, EXAMPLE)))
         batch = collate([self._framed(corner if self.description.view.fit == "native" else example)])
         self.networks.eval()
         with torch.inference_mode():
@@ -193,17 +254,25 @@ class Model:
                 raise ModelError(f"{folder}: {what}", COPY_HINT)
 
 
-def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model:
+def load(
+    path: str | Path, *, verify: bool = True, device: str = "cpu", memory: int | str | None = None, tiles: Tiles = "auto"
+) -> Model:
     """Load a model folder, or the model of a run folder.
 
     Args:
         path: `runs/x` or `runs/x/model`.
         verify: Check the self-test sample.
         device: Where the networks go.
+        memory: What the process may hold while it predicts, in bytes or such as "4GiB"; see `Model`.
+        tiles: How pictures are seen that do not fit into it; see `Model`.
 
     Raises:
         ModelError: The folder is no model, is damaged, or was saved by a newer version.
+        UsageError: `memory` or `tiles` means nothing.
     """
+    if tiles not in get_args(Tiles):
+        known = get_args(Tiles)
+        raise UsageError(f"tiles = {tiles!r}: should be one of {', '.join(known)}", did_you_mean(tiles, known))
     folder = Path(path)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     description = _describe(folder)
@@ -218,6 +287,7 @@ def load(path: str | Path, *, verify: bool = True, device: str = "cpu") -> Model
         networks = _deployed(description, task)  # again, since buffers that no file holds need a real device
     networks.load_state_dict(weights, strict=True)
     model = Model(description, task, dict(networks.items()))
+    model.memory, model.tiles = parse_bytes(memory) if isinstance(memory, str) else memory, tiles
     if verify:
         model.verify(folder)
     return model.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing
 from typing import Any
 
@@ -19,6 +20,22 @@ def split_override(pair: str) -> tuple[str, str]:
     if not equals or not key:
         raise UsageError(f"expected key=value, got {pair!r}", "for example steps=500")
     return key, value
+
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory such as 4GiB, 1.5GB, 300MB or 2000000000, whatever the case of its letters.
+
+    Raises:
+        UsageError: It is none, or not positive.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", text.strip().lower())
+    size = int(float(found[1]) * UNITS.get(found[2], 0)) if found else 0
+    if size < 1:
+        raise UsageError(f"memory = {text!r}: should be an amount of memory", "for example memory=4GiB or memory=500MB")
+    return size
 
 
 def parse_value(text: str, wanted: object = None) -> Any:

@@ -21,6 +21,7 @@ from pixelwise.data.sample import Batch, LabelMap
 from pixelwise.engine.checkpoint import deployed_weights, newest
 from pixelwise.engine.distributed import default_device, launched, place, processes
 from pixelwise.engine.logs import read
+from pixelwise.engine.rehearsal import warning
 from pixelwise.engine.trainer import Trainer
 from pixelwise.errors import DataError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
@@ -62,11 +63,16 @@ def same_meaning(expected: Meta, found: Meta, where: str) -> None:
     Raises:
         DataError: They do not.
     """
-    for name in ("classes", "points"):
-        ours, theirs = getattr(expected, name), getattr(found, name)
+    ours_by_name, theirs_by_name = _meanings(expected), _meanings(found)
+    for name, ours in ours_by_name.items():
+        theirs = theirs_by_name.get(name, ())
         if ours != theirs:
             what = f"{where} has other {name} than train: {', '.join(theirs) or 'none'}; train: {', '.join(ours) or 'none'}"
             raise DataError(what, "the same number must mean the same everywhere")
+
+
+def _meanings(meta: Meta) -> dict[str, tuple[str, ...]]:
+    return {"classes": meta.classes, "points": meta.points, **{name: vector.names for name, vector in meta.vectors.items()}}
 
 
 def new_folder(name: str, out: Path | None) -> Path:
@@ -187,6 +193,9 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
 
     trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
     trainer.resume()
+    one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs)
+    if text := warning(trainer, lambda: one[0]):
+        trainer.progress.event(f"warning: {text}")
     trainer.run(watch, better)
     return Model(description, task, saved(folder, recipe, task))
 

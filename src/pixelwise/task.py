@@ -13,10 +13,15 @@ from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.sample import Batch, Image, Sample
 from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.homography import translation
+from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.warp import warp_maps
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.prediction import Prediction
 
 Predictor = Callable[[Sample], Prediction]
+BAND = 2**24
+"""Values of the maps that are decoded at a time."""
 
 
 def unit(pixels: Tensor) -> Tensor:
@@ -67,6 +72,7 @@ class Task(ABC):
         deployed: The networks that make predictions; only these go into the model folder.
         fields: The sample fields needed for training and evaluation.
         inputs: Those of `fields` that exist at prediction time.
+        sheets: Channels of what the deployed network sees.
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
@@ -77,8 +83,9 @@ class Task(ABC):
     deployed: ClassVar[tuple[str, ...]] = ("network",)
     fields: tuple[str, ...]
     inputs: tuple[str, ...] = ("image",)
-    primary: ClassVar[str]
-    minimised: ClassVar[bool] = False
+    sheets: int = 3
+    primary: str
+    minimised: bool = False
     simultaneous: bool = False
 
     def __init__(self, config: Any, meta: Meta) -> None:
@@ -135,3 +142,31 @@ class Task(ABC):
     @abstractmethod
     def truth(self, sample: Sample) -> Prediction:
         """Return the sample's truth as a prediction, to be drawn beside ours."""
+
+
+class PixelTask(Task):
+    """A task whose answer is painted pixel by pixel from one output, so that a huge picture's can be painted part by part.
+
+    Attributes:
+        mirrors: Whether `respond` also shows the networks the mirrored picture.
+    """
+
+    mirrors: bool = False
+
+    @abstractmethod
+    def blank(self, sample: Sample) -> Any:
+        """Return the prediction for a sample, its answer not yet painted."""
+
+    @abstractmethod
+    def paint(self, prediction: Any, place: Tile, maps: Tensor) -> None:
+        """Write the answer into the pixels of `place`, from their maps `(C, height, width)`."""
+
+    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[Any]:
+        """Interpolate the maps to each image's own pixels, then paint the answer, in bands that fit into the memory."""
+        (batch,) = outputs.values()
+        predictions = [self.blank(sample) for sample in samples]
+        for prediction, maps, frame in zip(predictions, batch.float().cpu(), frames, strict=True):
+            for place in bands(Tile(0, 0, *frame.original_size), most=BAND // len(maps)):
+                to_place = translation(-place.left, -place.top) @ frame.inverse
+                self.paint(prediction, place, warp_maps(maps, to_place, (place.height, place.width)))
+        return predictions

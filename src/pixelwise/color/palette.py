@@ -16,6 +16,8 @@ from pixelwise.errors import DataError
 RGB = tuple[int, int, int]
 LEVELS = 18
 """Steps per channel of the grid that colours are chosen from: multiples of 15."""
+ROWS = 256
+"""Rows that are painted at a time: indices take eight times the memory of labels."""
 LIGHTNESS = (0.4, 0.9)
 """OKLab lightness of the colours, so that black, white and photographs stand apart."""
 
@@ -83,4 +85,7 @@ def colourise(labels: Tensor, palette: Sequence[RGB] = (), *, ignore: int = 255,
     if needed > len(palette):
         raise DataError(f"class {needed - 1} has no colour: the palette has {len(palette)}", "give one per class")
     table = torch.tensor([*palette, unknown], dtype=torch.uint8, device=labels.device)
-    return table[torch.where(known, labels.long(), len(palette))].movedim(-1, -3)
+    painted = table.new_empty((*labels.shape, 3))
+    for rows, part in zip(torch.split(labels, ROWS, -2), torch.split(painted, ROWS, -3), strict=True):
+        part.copy_(table[torch.where(rows != ignore, rows.long(), len(palette))])
+    return painted.movedim(-1, -3)

@@ -8,18 +8,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pixelwise.config import Config
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
 
 
+class Vector(Config):
+    """What the numbers of a field that lies on no pixel mean."""
+
+    kind: Literal["category", "labels", "value"]
+    """One of several classes, which of several labels apply, or a number."""
+    names: tuple[str, ...]
+    """Of the categories, of the labels, or of the one value."""
+    mean: float = 0.0
+    """Of a value, over the training samples where it is known."""
+    deviation: float = Field(default=1.0, gt=0)
+    """Standard deviation of the same."""
+
+
 class Meta(Config):
     """What the numbers of an answer mean; saved with the model."""
 
     classes: tuple[str, ...] = ()
-    """Name of each class of a label map, box or category."""
+    """Name of each class of a label map or box."""
     palette: tuple[tuple[int, int, int], ...] = ()
     """RGB colour of each class, 0 to 255."""
     ignore: int = 255
@@ -30,6 +43,8 @@ class Meta(Config):
     """Which keypoint takes each keypoint's name in a mirror; empty if none does."""
     edges: tuple[tuple[int, int], ...] = ()
     """Pairs of keypoints to draw a line between."""
+    vectors: dict[str, Vector] = Field(default={})
+    """By field: the categories, labels or value of whole pictures."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixelwise.errors import DataError, did_you_mean
+from pixelwise.geometry.tiles import Tile, bands
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -67,8 +69,7 @@ def decode_image(source: Path | bytes, notes: list[str] | None = None, *, pixel_
         DataError: The file is missing, damaged, too large or no image.
     """
     with _opened(source, pixel_limit) as image:
-        pixels = np.array(_rgb(image, name_of(source), notes))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        return _pixels(image, name_of(source), notes)
 
 
 def pillow_pixels(image: Image.Image) -> Tensor:
@@ -78,7 +79,7 @@ def pillow_pixels(image: Image.Image) -> Tensor:
         DataError: Its pixels are damaged or have no known range.
     """
     _load(image, "image", 0)
-    return torch.from_numpy(np.array(_rgb(_upright(image), "image", None))).permute(2, 0, 1)
+    return _pixels(_upright(image), "image", None)
 
 
 def image_size(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
@@ -129,13 +130,17 @@ def decode_labels(
     with _opened(source, pixel_limit) as image:
         if image.format in ("JPEG", "MPO"):
             raise DataError(f"{name}: labels in a JPEG are altered by its compression", "save labels as PNG")
-        stored = _indices(image, name, palette)
-    wrong = (stored < 0) | ((stored >= classes) & (stored != ignore))
-    if wrong.any():
-        y, x = np.argwhere(wrong)[0]
-        what = f"class {stored[y, x]} at (x={x}, y={y})"
-        raise DataError(f"{name}: {what}, but classes={classes} allows 0..{classes - 1} and ignore={ignore}", _masks(stored))
-    return torch.from_numpy(np.where(stored == ignore, IGNORE, stored).astype(np.uint8))
+        labels = np.empty((image.height, image.width), np.uint8)
+        for top, strip in _strips(image):
+            stored = _indices(strip, name, palette, top)
+            wrong = (stored < 0) | ((stored >= classes) & (stored != ignore))
+            if wrong.any():
+                y, x = np.argwhere(wrong)[0]
+                what = f"class {stored[y, x]} at (x={x}, y={top + y})"
+                allowed = f"classes={classes} allows 0..{classes - 1} and ignore={ignore}"
+                raise DataError(f"{name}: {what}, but {allowed}", _masks(stored))
+            labels[top : top + strip.height] = np.where(stored == ignore, IGNORE, stored)
+    return torch.from_numpy(labels)
 
 
 def name_of(source: Path | bytes) -> str:
@@ -151,15 +156,19 @@ def _masks(stored: NDArray[np.int32]) -> str:
 def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterator[Image.Image]:
     name = name_of(source)
     try:
-        stream = io.BytesIO(source if isinstance(source, bytes) else source.read_bytes()) if load else None
-        with _open(stream or (io.BytesIO(source) if isinstance(source, bytes) else source), name) as image:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        with stream, _open(stream, name) as image:
             if image.width * image.height > pixel_limit:
                 what = f"{image.width}x{image.height} pixels are more than the limit of {pixel_limit}"
                 raise DataError(f"{name}: {what}", "shrink the image")
             if load:
-                _load(image, name, stream.getbuffer().nbytes if stream else 0)
-                image = _upright(image)
-            yield image
+                _load(image, name, len(source) if isinstance(source, bytes) else source.stat().st_size)
+                upright = _upright(image)
+                if upright is not image:
+                    image.close()  # a huge picture is not held twice
+                yield upright
+            else:
+                yield image
     except FileNotFoundError:
         near = did_you_mean(Path(name).name, (p.name for p in Path(name).parent.glob("*")))
         raise DataError(f"no such file: {name}", near) from None
@@ -167,14 +176,12 @@ def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterat
         raise DataError(f"{name}: {error.strerror}") from None
 
 
-def _open(stream: Path | io.BytesIO, name: str) -> Image.Image:
+def _open(stream: BinaryIO, name: str) -> Image.Image:
     """Open with Pillow's own limit lifted, because ours is checked instead."""
     with _limit_lock:
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(stream, formats=FORMATS)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
-            raise
         except _DECODING_ERRORS as error:
             if "runcated" in str(error):
                 raise DataError(f"{name}: image file is truncated", SKIP_HINT) from None
@@ -225,6 +232,21 @@ def _upright(image: Image.Image) -> Image.Image:
     return turned
 
 
+def _pixels(image: Image.Image, name: str, notes: list[str] | None) -> Tensor:
+    """Return the RGB pixels (3, H, W)."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in _strips(image):
+        pixels[top : top + strip.height] = np.asarray(_rgb(strip, name, notes))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield the top and the pixels of bands of the image, since every conversion takes the memory of what it converts again."""
+    for band in bands(Tile(0, 0, image.height, image.width), most=2**22):
+        bottom = band.top + band.height
+        yield band.top, image if band.height == image.height else image.crop((0, band.top, image.width, bottom))
+
+
 def _rgb(image: Image.Image, name: str, notes: list[str] | None) -> Image.Image:
     if image.has_transparency_data:
         _note(notes, "transparent images are laid on white")
@@ -256,17 +278,17 @@ def _note(notes: list[str] | None, text: str) -> None:
         notes.append(text)
 
 
-def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
+def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]], top: int) -> NDArray[np.int32]:
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
         return np.asarray(image).astype(np.int32)
     if image.mode not in ("RGB", "RGBA"):
         raise DataError(f"{name}: labels in mode {image.mode}", "save class indices as a palette or grey PNG")
     if not palette:
         raise DataError(f"{name}: labels painted in colours, but no palette is known", 'add "palette" to meta.json')
-    return _looked_up(np.asarray(image)[:, :, :3], name, palette)
+    return _looked_up(np.asarray(image)[:, :, :3], name, palette, top)
 
 
-def _looked_up(pixels: NDArray[np.uint8], name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
+def _looked_up(pixels: NDArray[np.uint8], name: str, palette: Sequence[tuple[int, int, int]], top: int) -> NDArray[np.int32]:
     weights = np.array([65536, 256, 1], np.int32)
     codes, known = pixels @ weights, np.array(palette, np.int32) @ weights
     order = np.argsort(known, kind="stable")
@@ -275,5 +297,5 @@ def _looked_up(pixels: NDArray[np.uint8], name: str, palette: Sequence[tuple[int
     if unknown.any():
         y, x = np.argwhere(unknown)[0]
         colour = tuple(int(v) for v in pixels[y, x])
-        raise DataError(f"{name}: colour {colour} at (x={x}, y={y}) is not in the palette", "add it to meta.json")
+        raise DataError(f"{name}: colour {colour} at (x={x}, y={top + y}) is not in the palette", "add it to meta.json")
     return found.astype(np.int32)

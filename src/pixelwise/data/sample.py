@@ -159,7 +159,7 @@ class Boxes(Field):
 
 @dataclass(frozen=True, eq=False)
 class Category(Field):
-    """One class for the whole picture; no homography changes it."""
+    """One class for the whole picture, -1 if it is unknown; no homography changes it."""
 
     index: int
     frame: Frame
@@ -171,6 +171,27 @@ class Category(Field):
     def tensors(self) -> dict[str, Tensor]:
         """Return the index, () int64."""
         return {"": torch.tensor(self.index)}
+
+
+@dataclass(frozen=True, eq=False)
+class Values(Field):
+    """Numbers for the whole picture; no homography changes them.
+
+    Attributes:
+        values: (N,) float32 measures, or for labels 1 where one applies and 0 where it does not; NaN is unknown.
+        frame: Of the picture.
+    """
+
+    values: Tensor
+    frame: Frame
+
+    def warp(self, matrix: Matrix, size: Size) -> Values:
+        """Return the same values in the moved frame."""
+        return Values(self.values, self.frame.then(matrix, size))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the values (N,)."""
+        return {"": self.values}
 
 
 @dataclass(frozen=True, eq=False)

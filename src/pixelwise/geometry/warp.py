@@ -8,7 +8,6 @@ Labels, depth and normals take the nearest source pixel, since a mean of two cla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelwise.geometry.homography import Matrix, Size, jacobian, scaling, translation
+from pixelwise.geometry.tiles import Tile, bands
 
+LARGE = 2**25
+"""Pixels above which a picture is not turned into floats as a whole."""
 MOST_SAMPLES = 16
 """Bound on the samples per destination pixel and axis, reached only near a perspective's horizon."""
 
@@ -49,7 +51,12 @@ def warp_image(
     """
     placed = _placement(matrix, (image.shape[-2], image.shape[-1]))
     if placed is None or math.prod(placed.size) > 4 * (math.prod(size) + image[0].numel()):  # a great zoom is cropped first
-        return _as(_sample(image, matrix, size, fill, antialias), image.dtype)
+        most = math.prod(size) * LARGE // max(LARGE, image[0].numel())
+        parts = [
+            _as(_sample(image, translation(0, -band.top) @ matrix, (band.height, band.width), fill, antialias), image.dtype)
+            for band in bands(Tile(0, 0, *size), most)
+        ]
+        return torch.cat(parts, 1)
     if placed.size != image.shape[-2:]:
         image = _as(_resample(image, placed.size, antialias), image.dtype)
     return _place(image, placed, size, fill)
@@ -58,18 +65,6 @@ def warp_image(
 def warp_maps(maps: Tensor, matrix: Matrix, size: Size) -> Tensor:
     """Warp network outputs (C, H, W), floating, onto `size`, e.g. back to the original; border values go on outside."""
     return warp_image(maps, matrix, size, fill="edge")
-
-
-def bands(size: Size, most: int = 2**22) -> Iterator[tuple[Matrix, Size]]:
-    """Cut a destination of `size` into bands of at most `most` pixels, so that many maps of a huge picture fit into memory.
-
-    Yields:
-        The 3x3 matrix from the destination to the band, and the band's (height, width), from top to bottom.
-    """
-    height, width = size
-    rows = max(1, most // width)
-    for top in range(0, height, rows):
-        yield translation(0, -top), (min(rows, height - top), width)
 
 
 def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = 255) -> Tensor:
@@ -145,9 +140,11 @@ def _place(maps: Tensor, placed: Placement, size: Size, fill: float | Literal["e
     (height, width), top, left = placed.size, placed.top, placed.left
     mirrored = [axis for axis in (-2, -1) if placed.mirrored[axis]]
     if fill == "edge":
-        rows = (torch.arange(size[0], device=maps.device) - top).clamp(0, height - 1)
-        columns = (torch.arange(size[1], device=maps.device) - left).clamp(0, width - 1)
-        return maps.flip(mirrored)[..., rows[:, None], columns]
+        if max(top, left) > 0 or top + height < size[0] or left + width < size[1]:
+            rows = (torch.arange(size[0], device=maps.device) - top).clamp(0, height - 1)
+            columns = (torch.arange(size[1], device=maps.device) - left).clamp(0, width - 1)
+            return maps.flip(mirrored)[..., rows[:, None], columns]
+        fill = 0.0  # there is nothing to fill, and a slice costs no memory
     bottom, right = size[0] - top - height, size[1] - left - width
     if min(top, bottom) <= -height or min(left, right) <= -width:
         return maps.new_full((*maps.shape[:-2], *size), fill)
@@ -163,17 +160,19 @@ def _place(maps: Tensor, placed: Placement, size: Size, fill: float | Literal["e
 
 
 def _resample(image: Tensor, size: Size, antialias: bool) -> Tensor:
-    """Resize (C, H, W) bilinearly, with a triangle filter as wide as the shrink."""
-    return F.interpolate(_floating(image)[None], size, mode="bilinear", antialias=antialias)[0]
+    """Resize (C, H, W) bilinearly, with a triangle filter as wide as the shrink; a large uint8 picture rounded in between."""
+    values = image if image.dtype == torch.uint8 and image[0].numel() > LARGE else _floating(image)
+    return F.interpolate(values[None], size, mode="bilinear", antialias=antialias)[0]
 
 
 def _sample(image: Tensor, matrix: Matrix, size: Size, fill: float | Literal["edge"], antialias: bool) -> Tensor:
     """Sample (C, H, W) bilinearly, as the mean of as many samples per destination pixel as it covers source pixels."""
-    image, matrix = _crop(image, matrix, size)
+    block = _block(matrix, size) if antialias else 1
+    image, matrix = _crop(image, matrix, size, block)
     outside, padding = (0.0, "border") if fill == "edge" else (fill, "zeros")
     values, rows, columns = _floating(image) - outside, 1, 1
     if antialias:
-        values, matrix = _shrink(values, matrix, size, "replicate" if fill == "edge" else "constant")
+        values, matrix = _shrink(values, matrix, block, "replicate" if fill == "edge" else "constant")
         steps = [np.hypot(*derivative) for derivative in _derivatives(matrix, size)]
         columns, rows = (min(MOST_SAMPLES, math.ceil(step - 1e-6)) for step in np.max(steps, 0))
     x, y = _origins(scaling(columns, rows) @ matrix, (size[0] * rows, size[1] * columns), values.device)
@@ -183,25 +182,30 @@ def _sample(image: Tensor, matrix: Matrix, size: Size, fill: float | Literal["ed
     return F.avg_pool2d(sampled, (rows, columns))[0] + outside
 
 
-def _crop(image: Tensor, matrix: Matrix, size: Size) -> tuple[Tensor, Matrix]:
-    """Keep the part of `image` that the destination sees, with a margin of 2 pixels for the interpolation."""
+def _crop(image: Tensor, matrix: Matrix, size: Size, block: int) -> tuple[Tensor, Matrix]:
+    """Keep the blocks of pixels of `image` that the destination sees, with a margin of 2 for the interpolation."""
     height, width = size
     x, y, w = np.linalg.inv(matrix) @ [[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]]
     if w.min() <= 0:
         return image, matrix
     spans = []
     for v, n in ((x / w, image.shape[-1]), (y / w, image.shape[-2])):
-        first = min(max(math.floor(v.min()) - 2, 0), n - 1)
-        spans.append((first, max(min(math.ceil(v.max()) + 2, n), first + 1)))
+        first = min(max(math.floor(v.min() / block) - 2, 0), (n - 1) // block)
+        last = max(math.ceil(v.max() / block) + 2, first + 1)
+        spans.append((first * block, min(last * block, n)))
     (left, right), (top, bottom) = spans
     return image[:, top:bottom, left:right], matrix @ translation(left, top)
 
 
-def _shrink(values: Tensor, matrix: Matrix, size: Size, mode: str) -> tuple[Tensor, Matrix]:
-    """Average blocks of source pixels at least twice smaller than any destination pixel, so that few samples do."""
+def _block(matrix: Matrix, size: Size) -> int:
+    """Return the side of blocks of source pixels at least twice smaller than any destination pixel."""
     smallest = min(np.linalg.svd(derivative, compute_uv=False)[-1] for derivative in _derivatives(matrix, size))
-    block = int(smallest / 2 + 1e-6)
-    if block < 2:
+    return max(1, int(smallest / 2 + 1e-6))
+
+
+def _shrink(values: Tensor, matrix: Matrix, block: int, mode: str) -> tuple[Tensor, Matrix]:
+    """Average blocks of source pixels, so that few samples do."""
+    if block == 1:
         return values, matrix
     height, width = values.shape[-2:]
     padded = F.pad(values, (0, -width % block, 0, -height % block), mode=mode)

@@ -1,4 +1,4 @@
-"""Cross-entropy over classes (a label per pixel) and over places (a pixel per sheet), dividing by what was valid."""
+"""Cross-entropy over classes (a label per pixel), places (a pixel per sheet) or yes and no, dividing by what was valid."""
 
 from __future__ import annotations
 
@@ -42,3 +42,18 @@ def spatial_cross_entropy(logits: Tensor, targets: Tensor, valid: Tensor) -> Ten
     """
     log_probability = logits.flatten(2).log_softmax(-1)
     return masked_mean(-(targets.flatten(2) * log_probability).sum(-1), valid)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return -sum w (t log s + (1 - t) log(1 - s)) / sum w over the known targets, s = sigmoid(logits); 0 if there are none.
+
+    Args:
+        logits: `(B, N)`.
+        targets: `(B, N)` in [0, 1]; NaN is unknown.
+        weights: `(N,)`, weight of each label; None means 1.
+    """
+    known = ~targets.isnan()
+    mass = known * (1 if weights is None else weights)
+    each = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    total = mass.sum()
+    return (each * mass).sum() / torch.where(total > 0, total, 1)

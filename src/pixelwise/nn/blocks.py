@@ -1,13 +1,17 @@
-"""Convolutions with their norm and activation: the bricks every network here is made of."""
+"""Convolutions with their norm and activation, and the level of a decoder: the bricks every network here is made of."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from pixelwise.nn.upsample import Upsample, upsample
 
 Norm = Literal["batch", "instance", "group", "none"]
+Skips = Literal["concatenate", "add", "none"]
 
 
 def norm(kind: Norm, channels: int) -> nn.Module:
@@ -37,3 +41,32 @@ def double_convolution(in_channels: int, out_channels: int, kind: Norm) -> nn.Se
         *convolution(in_channels, out_channels, kind),
         *convolution(out_channels, out_channels, kind),
     )
+
+
+class Stage(nn.Module):
+    """One level of a decoder: enlarge, join the encoder's map of that size if there is one, two 3x3 convolutions."""
+
+    def __init__(self, below: int, skip: int, out: int, norm: Norm, kind: Upsample, skips: Skips = "concatenate") -> None:
+        """Build the level.
+
+        Args:
+            below: Channels of the smaller maps.
+            skip: Channels of the encoder's map; 0 without one.
+            out: Channels of the result.
+            norm: Normalisation after each convolution.
+            kind: How the maps are enlarged.
+            skips: How the encoder's map is joined; to be added, it gets a 1x1 convolution unless it has `out` channels.
+        """
+        super().__init__()
+        self.add = skips == "add"
+        self.enlarge = upsample(kind, below, out)
+        self.convolutions = double_convolution(out if self.add else out + skip, out, norm)
+        self.project = nn.Conv2d(skip, out, 1) if self.add and skip not in (0, out) else nn.Identity()
+
+    def forward(self, maps: Tensor, skip: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
+        """Return (B, out, 2H, 2W) of maps (B, below, H, W), skip (B, skip, 2H, 2W), unpool's indices (B, out, H, W)."""
+        maps = self.enlarge(maps, indices)
+        if skip is not None:
+            maps = maps + self.project(skip) if self.add else torch.cat([skip, maps], 1)
+        joined: Tensor = self.convolutions(maps)
+        return joined

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from pixelwise.errors import ModelError, UsageError, did_you_mean
 from pixelwise.nn.blocks import Norm, double_convolution
+from pixelwise.nn.dilation import refuse_inexact
 
 
 class Encoder(nn.Module):
@@ -43,11 +44,20 @@ class Pyramid(Encoder):
         widths = [in_channels, *self.channels.values()]
         self.levels = nn.ModuleList(double_convolution(before, after, norm) for before, after in pairwise(widths))
 
-    def forward(self, image: Tensor) -> dict[int, Tensor]:
-        """Return the maps of strides 1, 2, 4, ..., 2^depth."""
+    def forward(self, image: Tensor, indices: dict[int, Tensor] | None = None) -> dict[int, Tensor]:
+        """Return the maps of strides 1, 2, 4, ..., 2^depth.
+
+        Args:
+            image: (B, C, H, W).
+            indices: If given, filled with what unpooling needs to get back to each stride: its map's pooling indices.
+        """
         maps: dict[int, Tensor] = {}
         for stride, level in zip(self.channels, self.levels, strict=True):
-            image = level(image if stride == 1 else self.halve(image))
+            if stride > 1 and indices is not None:
+                image, indices[stride // 2] = functional.max_pool2d(image, 2, return_indices=True)
+            elif stride > 1:
+                image = self.halve(image)
+            image = level(image)
             maps[stride] = image
         return maps
 
@@ -55,25 +65,34 @@ class Pyramid(Encoder):
 class TimmEncoder(Encoder):
     """Any feature pyramid of timm, with its own normalisation: images are expected in [0, 1].
 
-    Where several stages share a stride (plain vision transformers), the deepest is used.
+    Where several stages share a stride (plain vision transformers, dilated networks), the deepest is used.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, name: str, in_channels: int, pretrained: bool = False) -> None:
-        """Build the encoder `name`, a model of timm with or without a pretrained tag, e.g. "resnet18.a1_in1k".
+    def __init__(self, name: str, in_channels: int, pretrained: bool = False, output_stride: int | None = None) -> None:
+        """Build the encoder.
+
+        Args:
+            name: A model of timm with or without a pretrained tag, e.g. "resnet18.a1_in1k".
+            in_channels: Channels of the image.
+            pretrained: Whether to download weights.
+            output_stride: Stride of the coarsest map, by dilation instead of the strides beyond it; its own if None.
 
         Raises:
-            UsageError: timm has no such model, or it makes no maps for images of any size.
+            UsageError: timm has no such model, it makes no maps for images of any size, or it cannot be dilated so that
+                it computes the same features.
             ModelError: The pretrained weights cannot be had.
         """
         super().__init__()
         _check_name(name)
-        self.network = _create(name, in_channels, pretrained)
+        if output_stride is not None:
+            _check_dilation(name, in_channels, output_stride)
+        self.network = _create(name, in_channels, pretrained, output_stride)
         info = self.network.feature_info
         self.strides: list[int] = info.reduction()
-        self.channels = dict(sorted(zip(self.strides, info.channels(), strict=True)))
+        self.channels = dict(sorted(dict(zip(self.strides, info.channels(), strict=True)).items()))
         self.least = 4 * max(self.strides)
         colours = self.network.pretrained_cfg
         self.register_buffer("mean", _per_channel(colours["mean"], in_channels), persistent=False)
@@ -94,13 +113,15 @@ class TimmEncoder(Encoder):
         """Return the maps of every stride in `channels`."""
         height, width = image.shape[-2:]
         maps: dict[int, Tensor] = {}
-        for stride, found in zip(self.strides, self.network((image - self.mean) / self.deviation), strict=True):
-            found = found.permute(0, 3, 1, 2) if found.shape[1] != self.channels[stride] else found
+        deepest = dict(zip(self.strides, self.network((image - self.mean) / self.deviation), strict=True))
+        for stride, channels in self.channels.items():
+            found = deepest[stride]
+            found = found.permute(0, 3, 1, 2) if found.shape[1] != channels else found
             size = (height // stride, width // stride)
             # a few classifiers use unpadded convolutions, so their maps are some pixels short
             fits = found.shape[-2:] == size
             maps[stride] = found if fits else functional.interpolate(found, size, mode="bilinear")
-        return dict(sorted(maps.items()))
+        return maps
 
 
 def _per_channel(colour: Sequence[float], channels: int) -> Tensor:
@@ -121,9 +142,23 @@ def _check_name(name: str) -> None:
         raise UsageError(f"timm has no pretrained encoder {name!r}", "one of " + ", ".join(tagged or [architecture]))
 
 
-def _create(name: str, in_channels: int, pretrained: bool) -> Any:
+def _check_dilation(name: str, in_channels: int, output_stride: int) -> None:
+    """Refuse encoders that have no such stride, and those whose dilation is wrong; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        plain = TimmEncoder(name, in_channels).network
+        try:
+            dilated = _features(name, in_channels, False, output_stride)
+        except (AssertionError, NotImplementedError, TypeError) as error:
+            raise UsageError(f"encoder {name!r} cannot be dilated: timm has it at its own strides only", str(error)) from error
+    coarsest = max(dilated.feature_info.reduction())
+    if coarsest != output_stride:
+        raise UsageError(f"encoder {name!r} cannot have encoder_stride {output_stride}: it ends at stride {coarsest}")
+    refuse_inexact(name, dilated, plain, in_channels)
+
+
+def _create(name: str, in_channels: int, pretrained: bool, output_stride: int | None = None) -> Any:
     try:
-        return _features(name, in_channels, pretrained)
+        return _features(name, in_channels, pretrained, output_stride)
     except (AttributeError, RuntimeError, NotImplementedError, AssertionError) as error:
         if pretrained:
             raise _no_weights(name) from error
@@ -140,9 +175,11 @@ def _no_weights(name: str) -> ModelError:
     return ModelError(f"the pretrained weights of encoder {name!r} cannot be had", hint)
 
 
-def _features(name: str, in_channels: int, pretrained: bool) -> Any:
+def _features(name: str, in_channels: int, pretrained: bool, output_stride: int | None) -> Any:
     create = importlib.import_module("timm").create_model
-    settings = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained}
+    settings: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained}
+    if output_stride is not None:
+        settings["output_stride"] = output_stride
     try:
         return create(name, dynamic_img_size=True, **settings)
     except TypeError:  # only transformers know the setting, and only they need it

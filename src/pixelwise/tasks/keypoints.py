@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -53,8 +53,8 @@ class Task(BaseTask):
     """K sheets of belief (and a background sheet), or 2K numbers."""
 
     codec: CoordinatesCodec | GaussianHeatmapsCodec
-    primary: ClassVar[str] = "mean_error_px"
-    minimised: ClassVar[bool] = True
+    primary = "mean_error_px"
+    minimised = True
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -17,19 +17,20 @@ from pixelwise.data.datasets import segmentation_folder, world
 from pixelwise.data.sample import Batch, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError
-from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
-from pixelwise.geometry.warp import bands, warp_labels, warp_maps
+from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.warp import warp_labels
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.prediction import UNKNOWN, LabelPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Predictor, full_resolution, image_of, unit
-from pixelwise.task import Task as BaseTask
+from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
+MOST_CONFIDENT = 2**26
+"""Pixels of the largest image whose answer says how sure it is; the map of confidence takes 4 bytes for each."""
 
 
 class Config(TaskConfig):
@@ -40,18 +41,19 @@ class Config(TaskConfig):
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
 
 
-class Task(BaseTask):
+class Task(PixelTask):
     """One sheet of logits per class; unknown pixels have no loss, no gradient and no vote in the metrics."""
 
     codec: LabelMapCodec
     fields = ("image", "labels")
-    primary: ClassVar[str] = "miou_present"
+    primary = "miou_present"
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         if not meta.classes:
             raise DataError("segmentation needs the names of the classes", 'put them into meta.json: {"classes": [...]}')
         self.codec = LabelMapCodec(len(meta.classes), class_weights=config.class_weights or None)
+        self.mirrors = config.flip_test
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, a sheet per class out."""
@@ -82,17 +84,18 @@ class Task(BaseTask):
             logits = torch.logaddexp(logits.log_softmax(1), self.codec.flip(mirrored).log_softmax(1))
         return {"logits": logits}
 
-    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[LabelPrediction]:
-        """Interpolate the logits to each image's own pixels, then take the best class."""
-        predictions = []
-        for logits, sample, frame in zip(outputs["logits"].cpu(), samples, frames, strict=True):
-            parts = []
-            for shift, size in bands(frame.original_size):
-                confidence, labels = warp_maps(logits, shift @ frame.inverse, size).softmax(0).max(0)
-                parts.append((confidence, labels.to(torch.uint8)))
-            confidence, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-            predictions.append(self._prediction(sample, labels, confidence))
-        return predictions
+    def blank(self, sample: Sample) -> LabelPrediction:
+        """Return a prediction without labels yet; the confidence of a huge image would be larger than all else."""
+        size = image_of(sample).shape[-2:]
+        confidence = torch.empty(size) if size.numel() <= MOST_CONFIDENT else None
+        return self._prediction(sample, torch.empty(size, dtype=torch.uint8), confidence)
+
+    def paint(self, prediction: LabelPrediction, place: Tile, maps: Tensor) -> None:
+        """Take the best class of each pixel from its logits."""
+        confidence, labels = maps.softmax(0).max(0)
+        place.of(prediction.labels).copy_(labels)
+        if prediction.confidence is not None:
+            place.of(prediction.confidence).copy_(confidence)
 
     def _prediction(self, sample: Sample, labels: Tensor, confidence: Tensor | None = None) -> LabelPrediction:
         palette = self.meta.palette or distinct_colours(len(self.meta.classes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -19,17 +19,16 @@ from pixelwise.data.datasets import paired_folder, world
 from pixelwise.data.sample import Batch, Image, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank, ridge
 from pixelwise.errors import UsageError
-from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize
-from pixelwise.geometry.warp import bands, warp_image, warp_maps
+from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.warp import warp_image
 from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.metrics.image import ImageMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
 from pixelwise.prediction import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Phase, Predictor, full_resolution
-from pixelwise.task import Task as BaseTask
+from pixelwise.task import Phase, PixelTask, Predictor, full_resolution
 from pixelwise.training import Optimizer, Schedule
 
 LINEAR_PIXELS = 256
@@ -57,19 +56,20 @@ class Config(TaskConfig):
     )
 
 
-class Task(BaseTask):
+class Task(PixelTask):
     """The generator runs once per step; the discriminator's and the generator's phase share its output."""
 
     codec: RGBCodec
     deployed: ClassVar[tuple[str, ...]] = ("generator",)
-    primary: ClassVar[str] = "l1"
-    minimised: ClassVar[bool] = True
+    primary = "l1"
+    minimised = True
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.fields = (config.source, config.target)
         self.inputs = (config.source,)
         self.codec = RGBCodec()
+        self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else 3
         self.adversarial = config.objective == "l1+cgan"
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if self.adversarial else (generator,)
@@ -83,17 +83,12 @@ class Task(BaseTask):
                 "leave augment.rotate and augment.translate at 0, augment.scale at 1 or more, view.fit at stretch or native",
             )
 
-    @property
-    def _sheets(self) -> int:
-        """Channels of the source: sheets of a one-hot label map, else RGB."""
-        return len(self.meta.classes) if self.config.labels == "one_hot" and self.meta.classes else 3
-
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
-        generator = full_resolution(network.build(self._sheets, self.codec.channels), network)
+        generator = full_resolution(network.build(self.sheets, self.codec.channels), network)
         built = nn.ModuleDict({"generator": generator})
         if self.adversarial:
-            built["discriminator"] = self.config.discriminator.build(self._sheets + self.codec.channels, 1)
+            built["discriminator"] = self.config.discriminator.build(self.sheets + self.codec.channels, 1)
         return built
 
     def encode(self, batch: Batch) -> Batch:
@@ -111,7 +106,7 @@ class Task(BaseTask):
         """Return one sheet per class of a label map; unknown pixels are 0 in all."""
         if field.dim() != 3 or not self.meta.classes:
             raise UsageError(f"task.labels = 'one_hot', but {self.config.source!r} is no label map with classes", "use palette")
-        sheets = functional.one_hot(field.long().clamp(max=self._sheets), self._sheets + 1)
+        sheets = functional.one_hot(field.long().clamp(max=self.sheets), self.sheets + 1)
         return sheets[..., :-1].movedim(-1, 1).float()
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -133,15 +128,14 @@ class Task(BaseTask):
             losses["adversarial"] = generator_loss(logits.float(), self.config.adversarial)
         return losses
 
-    def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[ImagePrediction]:
-        """Move each output to the input's own pixels."""
-        predictions = []
-        for image, sample, frame in zip(outputs["image"].float().cpu(), samples, frames, strict=True):
-            own = [
-                self.codec.decode(warp_maps(image, shift @ frame.inverse, size)) for shift, size in bands(frame.original_size)
-            ]
-            predictions.append(self._prediction(sample, torch.cat(own, 1)))
-        return predictions
+    def blank(self, sample: Sample) -> ImagePrediction:
+        """Return a prediction without pixels yet, in memory as image files hold them."""
+        height, width = sample[self.config.source].frame.size
+        return self._prediction(sample, torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1))
+
+    def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
+        """Round each pixel to 8 bits."""
+        place.of(prediction.pixels).copy_(self.codec.decode(maps))
 
     def _prediction(self, sample: Sample, pixels: Tensor) -> ImagePrediction:
         return ImagePrediction(self._picture(sample, self.config.source), pixels)

@@ -12,12 +12,13 @@ import torch
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pixelwise.data.dataset import DataConfig, Dataset, Meta
-from pixelwise.data.sample import Depth, Field, Image, Keypoints, LabelMap, Normals, Sample
+from pixelwise.data.dataset import DataConfig, Dataset, Meta, Vector
+from pixelwise.data.sample import Category, Depth, Field, Image, Keypoints, LabelMap, Normals, Sample, Values
 from pixelwise.data.world.aerial import aerial
+from pixelwise.data.world.answers import CROWD, DISTANCE, SHOWS, distance
 from pixelwise.data.world.objects import CLASSES, PALETTE
 from pixelwise.data.world.people import EDGES, JOINTS, SWAP
-from pixelwise.data.world.render import MAPS, PICTURES, keypoints, render
+from pixelwise.data.world.render import MAPS, PICTURES, SEEN, keypoints, render
 from pixelwise.data.world.scene import MOST_PEOPLE, Scene, lay_out
 from pixelwise.data.world.solids import Array
 from pixelwise.errors import DataError, did_you_mean
@@ -27,6 +28,11 @@ from pixelwise.seeds import generator
 SPLITS = ("train", "val", "test")
 TOWN = ("aerial", "map")
 PEOPLE = ("keypoints", "person")
+VECTORS = {
+    "crowd": Vector(kind="category", names=CROWD),
+    "shows": Vector(kind="labels", names=SHOWS),
+    "distance": Vector(kind="value", names=("distance",), mean=DISTANCE[0], deviation=DISTANCE[1]),
+}
 
 _CHUNK = 32
 _MEMORY = 512 << 20
@@ -70,13 +76,14 @@ class WorldDataset(Dataset):
     """Fields of a street: image, labels, instances, depth, normals, boundaries, keypoints, edges, night, thermal.
 
     Where every scene has someone in it there is `person`, the nearest. `aerial` and `map` show a town of their own.
+    Of the whole picture: `crowd` (nobody, one, several), `shows` (which classes) and `distance` (of the nearest person).
     """
 
     def __init__(self, config: Config, split: str) -> None:
         self.config, self.split = config, split
         person = ("person",) if config.people[0] else ()
-        self.fields = (*PICTURES, *MAPS, "keypoints", *person, *TOWN)
-        self.meta = Meta(classes=CLASSES, palette=PALETTE, points=JOINTS, swap=SWAP, edges=EDGES)
+        self.fields = (*PICTURES, *MAPS, "keypoints", *person, *TOWN, *VECTORS)
+        self.meta = Meta(classes=CLASSES, palette=PALETTE, points=JOINTS, swap=SWAP, edges=EDGES, vectors=VECTORS)
         self._rendered: OrderedDict[int, dict[str, Array]] = OrderedDict()
         self._bytes = 0
 
@@ -135,7 +142,9 @@ class WorldDataset(Dataset):
             points, presence = keypoints(scene, config.size)
             made.update({"keypoints": points, "keypoints.presence": presence})
             made.update({"person": points[:1], "person.presence": presence[:1]})
-        seen = [name for name in fields if name in PICTURES or name in MAPS]
+        if "distance" in fields:
+            made["distance"] = distance(scene)
+        seen = [name for name in fields if name in (*PICTURES, *MAPS, *SEEN)]
         return made | (render(scene, config.size, seen, config.unknown, noise) if seen else {})
 
 
@@ -149,6 +158,10 @@ def _chunk(config: Config, split: str, number: int) -> list[Scene]:
 
 def _field(name: str, arrays: dict[str, Array], frame: Frame) -> Field:
     tensor = torch.from_numpy(arrays[name])
+    if name == "crowd":
+        return Category(int(tensor), frame)
+    if name in VECTORS:
+        return Values(tensor, frame)
     if name in PEOPLE:
         return Keypoints(tensor, torch.from_numpy(arrays[f"{name}.presence"]), frame, SWAP)
     if name == "depth":

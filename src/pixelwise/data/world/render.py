@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from pixelwise.data.world import shading
+from pixelwise.data.world import answers, shading
 from pixelwise.data.world.raster import Rays
 from pixelwise.data.world.scene import Scene
 from pixelwise.data.world.solids import BOX, LEAFY, Array, box_hit, capsule_hit, inverse_axes
@@ -19,6 +19,7 @@ from pixelwise.geometry.presence import Presence
 
 PICTURES = ("image", "edges", "night", "thermal")
 MAPS = ("labels", "instances", "depth", "normals", "boundaries")
+SEEN = ("crowd", "shows")
 
 
 def rays(scene: Scene, size: tuple[int, int], step: int) -> Rays:
@@ -52,7 +53,7 @@ def render(
     Args:
         scene: The scene.
         size: Height and width in pixels.
-        fields: Any of PICTURES (uint8 (3, H, W)) and MAPS.
+        fields: Any of PICTURES (uint8 (3, H, W)), MAPS and SEEN (what `answers` says of the true maps).
         unknown: Share of the objects that are left unlabelled or whose border is void.
         noise: Random numbers of the sensor that takes the picture of this name.
     """
@@ -85,6 +86,10 @@ def _maps(scene: Scene, surface: Surface, step: int, wanted: set[str], unknown: 
 
     made: dict[str, Array] = {}
     labels, instances = centres(surface.category), centres(surface.instance)
+    if "crowd" in wanted:
+        made["crowd"] = answers.crowd(labels, instances)
+    if "shows" in wanted:
+        made["shows"] = answers.shows(labels)
     if "labels" in wanted:
         made["labels"] = void(labels, instances, scene.sloppy, unknown)
     if "instances" in wanted:

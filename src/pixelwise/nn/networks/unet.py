@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pixelwise.errors import UsageError
-from pixelwise.nn.blocks import Norm, double_convolution
+from pixelwise.nn.blocks import Norm, Skips, Stage
 from pixelwise.nn.encoders import Encoder, Pyramid, TimmEncoder, level_width
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
-from pixelwise.nn.upsample import Upsample, upsample
+from pixelwise.nn.upsample import Upsample
 
 
 class Config(NetworkConfig):
@@ -24,17 +23,23 @@ class Config(NetworkConfig):
     depth: int = Field(4, ge=1, le=8, description="how many times the resolution is halved (without encoder)")
     norm: Norm = Field("batch", description="normalisation after each convolution")
     upsample: Upsample = Field("bilinear", description="how the decoder enlarges its maps")
+    skips: Skips = Field("concatenate", description="how each level of the decoder sees the encoder's map of its size")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value at the coarsest level")
     output_stride: Literal[1, 2, 4, 8] = Field(1, description="input pixels per output pixel: 1, 2, 4 or 8")
     encoder: str | None = Field(None, description="name of a timm model that replaces the contracting path")
+    encoder_stride: Literal[8, 16, 32] | None = Field(
+        None, description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None"
+    )
     pretrained: bool = Field(False, description="download the encoder's pretrained weights")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.encoder is None and self.output_stride > 2**self.depth:
             raise ValueError(f"output_stride {self.output_stride} needs depth {self.output_stride.bit_length() - 1}")
-        if self.pretrained and self.encoder is None:
-            raise ValueError("pretrained needs encoder, the name of a timm model")
+        if self.encoder is None and (self.pretrained or self.encoder_stride):
+            raise ValueError("pretrained and encoder_stride need encoder, the name of a timm model")
+        if self.upsample == "unpool" and self.encoder is not None:
+            raise ValueError("unpool needs the indices of max poolings, and timm's encoders halve most maps without them")
         return self
 
     def build(self, in_channels: int, out_channels: int) -> UNet:
@@ -51,21 +56,6 @@ class Config(NetworkConfig):
         return self.model_copy(update={"pretrained": False})
 
 
-class Stage(nn.Module):
-    """One level of the expanding path: enlarge, concatenate the encoder's map, two 3x3 convolutions."""
-
-    def __init__(self, below: int, skip: int, out: int, norm: Norm, kind: Upsample) -> None:
-        super().__init__()
-        self.enlarge = upsample(kind, below, out)
-        self.convolutions = double_convolution(out + skip, out, norm)
-
-    def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
-        """Return (B, out, 2H, 2W) of maps (B, below, H, W) and skip (B, skip, 2H, 2W)."""
-        larger = self.enlarge(maps)
-        maps = self.convolutions(larger if skip is None else torch.cat([skip, larger], 1))
-        return maps
-
-
 class UNet(nn.Module):
     """(B, in_channels, H, W) -> (B, out_channels, ceil(H/stride), ceil(W/stride)) scores without activation.
 
@@ -75,6 +65,7 @@ class UNet(nn.Module):
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.stride = config.output_stride
+        self.skips, self.unpools = config.skips != "none", config.upsample == "unpool"
         self.encoder = _encoder(config, in_channels)
         channels = self.encoder.channels
         self.multiple = max(channels)
@@ -85,18 +76,23 @@ class UNet(nn.Module):
         stride, below = self.multiple, channels[self.multiple]
         while stride > self.stride:
             stride //= 2
+            skip = channels.get(stride, 0) if self.skips else 0
             out = level_width(config.width, stride)
-            self.stages[str(stride)] = Stage(below, channels.get(stride, 0), out, config.norm, config.upsample)
+            self.stages[str(stride)] = Stage(below, skip, out, config.norm, config.upsample, config.skips)
             below = out
         self.head = nn.Conv2d(below, out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
         height, width = (-(-side // self.stride) for side in image.shape[-2:])
-        features = self.encoder(mirror_to_multiple(image, self.multiple, self.encoder.least))
+        image = mirror_to_multiple(image, self.multiple, self.encoder.least)
+        indices: dict[int, Tensor] = {}
+        features = self.encoder(image, indices) if self.unpools else self.encoder(image)
         maps = self.dropout(features[self.multiple])
+        if not self.skips:
+            features = {}  # frees the maps that nobody looks at any more
         for stride, stage in self.stages.items():
-            maps = stage(maps, features.get(int(stride)))
+            maps = stage(maps, features.get(int(stride)), indices.get(int(stride)))
         scores: Tensor = self.head(maps)
         return scores[..., :height, :width]
 
@@ -104,4 +100,4 @@ class UNet(nn.Module):
 def _encoder(config: Config, in_channels: int) -> Encoder:
     if config.encoder is None:
         return Pyramid(in_channels, config.width, config.depth, config.norm)
-    return TimmEncoder(config.encoder, in_channels, config.pretrained)
+    return TimmEncoder(config.encoder, in_channels, config.pretrained, config.encoder_stride)

@@ -1,0 +1,1 @@
+"""One file per experiment: `pixelwise lab` finds it by its name."""

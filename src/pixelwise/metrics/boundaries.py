@@ -1,0 +1,72 @@
+"""How well the outlines of a label map are met: the boundary F-score (Csurka et al. 2013; per class, Perazzi et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pixelwise.metrics.averages import averages
+
+
+def outlines(labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
+    """Return the outline of each class: its pixels with a pixel of another known class above, below, left or right.
+
+    Args:
+        labels: Integer `(H, W)`, 0 to C - 1 or `ignore`.
+        classes: Number of classes C.
+        ignore: The label of unknown pixels: neither outline nor the other side of one. The border of the map is no outline.
+
+    Returns:
+        bool `(C, H, W)`.
+    """
+    beside = functional.pad(labels[None, None].float(), (1, 1, 1, 1), mode="replicate")[0, 0].to(labels.dtype)
+    near = torch.stack([beside[:-2, 1:-1], beside[2:, 1:-1], beside[1:-1, :-2], beside[1:-1, 2:]])
+    edge = ((near != labels) & (near != ignore)).any(0)
+    return (labels == torch.arange(classes, device=labels.device)[:, None, None]) & edge
+
+
+def widened(mask: Tensor, tolerance: int) -> Tensor:
+    """Return which pixels have one of `mask` (bool `(..., H, W)`) at most `tolerance` rows and columns away."""
+    size = 2 * tolerance + 1
+    return functional.max_pool2d(mask.flatten(0, -3).float(), size, 1, tolerance).bool().view_as(mask)
+
+
+class BoundaryMetrics:
+    """Accumulates how many outline pixels are met, over all images.
+
+    - `boundary_f@<t>px`: mean over the classes of 2 P R / (P + R), where P is the share of the predicted outline pixels of
+      a class that have a true one of the same class at most t rows and t columns away, and R the share of the true ones
+      that have a predicted one. A class counts if it has an outline in the truth or in the prediction; P or R is 0 if only
+      the other exists.
+    - `boundary_f@<t>px/<class>`: of each such class.
+
+    Predicted outline pixels at most t away from an unknown pixel have no vote: what is true there is not known.
+
+    Attributes:
+        counts: int64 `(C, 4)`: predicted, of these met, true, of these met.
+    """
+
+    def __init__(self, classes: Sequence[str], tolerance: int = 1, *, ignore: int = 255) -> None:
+        """Begin with no outlines of the named `classes`; `tolerance` is in pixels, `ignore` is the label of unknown pixels."""
+        self.classes, self.tolerance, self.ignore = tuple(classes), tolerance, ignore
+        self.counts = torch.zeros(len(classes), 4, dtype=torch.int64)
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Take in one image's label maps `(H, W)`: what was predicted, and the truth."""
+        ours, true = (outlines(one, len(self.classes), ignore=self.ignore) for one in (predicted, labels))
+        votes = ours & ~widened((labels == self.ignore)[None], self.tolerance)
+        met = votes & widened(true, self.tolerance), true & widened(ours, self.tolerance)
+        self.counts += torch.stack([kind.sum((1, 2)) for kind in (votes, met[0], true, met[1])], 1).cpu()
+
+    def compute(self) -> dict[str, float]:
+        """Return the score of every class that has an outline, and their mean."""
+        predicted, precise, true, recalled = self.counts.double().unbind(1)
+        # 2 P R / (P + R) with P = precise / predicted and R = recalled / true; 0 / 0 only where there is no outline at all
+        precision, recall = precise / predicted.clamp(min=1), recalled / true.clamp(min=1)
+        score = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+        score = score.masked_fill(predicted + true == 0, torch.nan)
+        name = f"boundary_f@{self.tolerance}px"
+        return averages({name: score, **{f"{name}/{c}": value for c, value in zip(self.classes, score, strict=True)}})
