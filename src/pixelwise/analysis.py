@@ -105,7 +105,9 @@ class Analysis:
         return [seen(output) for output in self.sight.outputs] if self.sight else []
 
     def blocks(self, depth: int) -> list[Row]:
-        """Return the layers whose paths agree in the first `depth` names as one row each."""
+        """Return the layers whose paths agree in the first `depth` names as one row each; all calls if that is every name."""
+        if all(row.layer.count(".") < depth for row in self.layers):
+            return self.layers
         groups: dict[str, list[Row]] = {}
         for row in self.layers:
             groups.setdefault(".".join(row.layer.split(".")[:depth]), []).append(row)
@@ -215,19 +217,21 @@ def _field(line: Line) -> Field:
 
 
 def _rows(costs: Cost, sight: Sight | None, saved: dict[str, int]) -> list[Row]:
-    """Put together what is known of each layer; a layer that is called several times keeps its bytes in the first call."""
-    left = dict(saved)
+    """Put together what is known of each layer; parameters and saved bytes are those of its first call."""
+    left, parameters = dict(saved), {layer.layer: layer.parameters for layer in costs.layers}
     sights = [seen(layer) for layer in sight.layers] if sight else [None] * len(costs.layers)
-    rows = [Row(*layer, sees, left.pop(layer.layer, 0)) for layer, sees in zip(costs.layers, sights, strict=True)]
+    rows = [
+        Row(*layer[:3], parameters.pop(layer.layer, 0), layer.multiply_accumulates, sees, left.pop(layer.layer, 0))
+        for layer, sees in zip(costs.layers, sights, strict=True)
+    ]
     return rows + [Row(layer, "in training only", (), 0, 0, None, size) for layer, size in left.items()]
 
 
 def _block(layer: str, rows: Sequence[Row]) -> Row:
     last = rows[-1]
     kind = last.kind if last.layer == layer else f"{len(rows)} layers"
-    parameters = sum({row.layer: row.parameters for row in rows}.values())
-    products, saved = sum(row.multiply_accumulates for row in rows), sum(row.saved for row in rows)
-    return Row(layer, kind, last.shape, parameters, products, last.sees, saved)
+    parameters, products = sum(row.parameters for row in rows), sum(row.multiply_accumulates for row in rows)
+    return Row(layer, kind, last.shape, parameters, products, last.sees, sum(row.saved for row in rows))
 
 
 # Pictures that a network does not take
