@@ -297,7 +297,7 @@ def test_a_trained_network(finished: Finished, capsys: Capture) -> None:
         (("torchvision/alexnet", "size=32x32"), "pictures of 32x32", "would do is size=63x63"),
         (("torchvision/vgg16", "size=16x512"), "does not take pictures of 16x512", "size=32x32"),
         (("vit_tiny_patch16_224", "size=256x256"), "Input height (256) doesn't match model (224)", "size=224x224"),
-        (("torchvision/resnet18", "size=32x32", "--train"), "cannot be trained on pictures of 32x32: Expected more than 1", "size=33x33"),
+        (("torchvision/resnet18", "size=32x32", "--train"), "32x32: Expected more than 1", "size=33x33"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -328,7 +328,8 @@ def test_what_depends_on_values_is_refused(here: str, capsys: Capture) -> None:
 
 def test_what_no_size_mends(here: str, capsys: Capture) -> None:
     code, error, hint = fails(capsys, "analyse", f"{here}:pooled", "size=64x64", "--train")
-    assert code == 2 and "cannot be trained" in error and "in layer '1' (Expected more than 1" in error and "another batch" in hint
+    assert code == 2 and "cannot be trained" in error and "another batch" in hint
+    assert "in layer '1' (Expected more than 1" in error
     assert asked(capsys, f"{here}:pooled", "size=64x64", "batch=2", "--train")["memory"]["training"]["predicted"] > 0
 
 
@@ -379,7 +380,7 @@ def test_what_would_not_fit_is_not_measured(capsys: Capture) -> None:
 
 
 def test_a_measurement_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="the memory could not be measured: .*'no_such_module' cannot"):
+    with pytest.raises(UsageError, match=r"the memory could not be measured: .*'no_such_module' cannot"):
         analysis._elsewhere(["no_such_module:f", Wanted(), (1, 3, 8, 8), False], {})
 
 
