@@ -176,9 +176,30 @@ def test_a_network_that_sees_the_whole_picture_is_blended_and_says_so(kind: str)
     assert set(sizes) == {(96, 96), (96, 93), (94, 96), (94, 93)}
     whole = network(image)
     assert (blended - whole).abs().max() > 1e-4 and (blended - whole).abs().mean() < 0.1 * whole.std()
-    with pytest.raises(UsageError, match=f"tiles=exact is impossible: {tiling.reach.whole} of the network sees the whole"):
+    with pytest.raises(UsageError, match=f"tiles=exact is impossible with this network: {tiling.inexact}"):
         tiling.plan((150, 201), int(room), "exact")
     assert tiling.plan((150, 201), 10**10, "exact").notes == ()
+
+
+class Sorting(nn.Module):
+    """What a sorted row sees nobody can tell."""
+
+    stride = 1
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.sort(-1).values * self.weight
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+
+def test_a_network_that_cannot_be_followed_is_blended_and_says_so() -> None:
+    tiling = Tiling(Sorting(), 3)
+    (note,) = tiling.plan((900, 900), tiling._takes((400, 400))).notes
+    assert "operation 'sort'" in note and note.endswith("cannot be followed")
+    with pytest.raises(UsageError, match="tiles=exact is impossible with this network: operation 'sort'"):
+        tiling.plan((900, 900), tiling._takes((400, 400)), "exact")
 
 
 def test_blended_where_asked_for_or_where_memory_is_too_small_for_exact_ones() -> None:
@@ -305,7 +326,7 @@ def test_what_is_approximate_is_said(saved: Path, tmp_path: Path, capsys: Captur
     assert note.startswith("an approximation by blended tiles of ") and note.endswith(" sees the whole picture")
     assert f"note: {saved}/large.png: {note}" in err
     outcome = predict_files(saved / "model", [saved / "large.png"], tmp_path, memory=10**9, tiles="exact")
-    assert outcome["failed"][0]["error"].startswith("tiles=exact is impossible: encoder.levels.0.1 of the network sees")
+    assert outcome["failed"][0]["error"].endswith(": encoder.levels.0.1 sees the whole picture")
     monkeypatch.setattr(Model, "_room", lambda _: 10**10)
     outcome = predict_files(saved / "model", [saved / "large.png"], tmp_path)
     assert "notes" not in outcome["predictions"][0]

@@ -26,6 +26,7 @@ first steps:
   pixelwise train runs/camvid-1               resume a run that was stopped
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
+  pixelwise analyse unet size=512x512         what a network costs, sees and takes in memory
   pixelwise lab                               experiments that measure what is said about such networks
 """
 

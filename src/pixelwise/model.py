@@ -118,7 +118,8 @@ class Model:
         height, width = image_size(path, pixel_limit=2**62)
         if height * width > limit:
             what = f"reading {width}x{height} pixels takes {height * width * READING / 1e9:.1f} GB"
-            raise DataError(f"{path}: {what}, and {limit * READING / 1e9:.1f} GB of the memory are left", "raise memory")
+            hint = "shrink the image" if self.memory is None else "raise memory"
+            raise DataError(f"{path}: {what}, and {limit * READING / 1e9:.1f} GB of the memory are left", hint)
         return limit
 
     def _room(self) -> int:
@@ -186,10 +187,10 @@ class Model:
 
     def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False) -> Plan:
         """Plan for a picture of `size` beside `held` bytes that its answer takes; a GPU has its own memory."""
-        room = self._room() - held
-        if self.device.type == "cuda":
-            room = torch.cuda.mem_get_info(self.device)[0] * 9 // 10
-        return self._tiling.plan(size, room, self.tiles, mirrored)
+        tiling = self._tiling  # finding out about the network takes memory too
+        on_gpu = self.device.type == "cuda"
+        room = torch.cuda.mem_get_info(self.device)[0] * 9 // 10 if on_gpu else self._room() - held
+        return tiling.plan(size, room, self.tiles, mirrored)
 
     def outputs(self, batch: Batch, plan: Plan | None = None) -> dict[str, Tensor]:
         """Return the networks' raw outputs for a batch of collated fields in network pixels, seen whole or by a plan."""

@@ -33,7 +33,7 @@ def influence(network: nn.Module, channels: int, size: tuple[int, int], pictures
         (H, W) sizes of gradients, relative to the largest.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    like = next(network.parameters())
+    like = next(network.parameters(), torch.empty(0))
     total = torch.zeros(size, dtype=torch.float64)
     for number in range(pictures):
         noise = torch_generator(seed, "influence", number)

@@ -129,6 +129,7 @@ class Live(Operations):
 
     def left(self, layer: str, module: nn.Module, output: Any) -> None:
         """Note what is held after a layer."""
+        self.held.pop(layer, None)
         self.held[layer] = self.bytes
 
     def _hold(self, tensors: Iterable[Tensor]) -> None:
@@ -208,7 +209,7 @@ GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 def _run(network: nn.Module, shape: Shape, train: bool) -> None:
     network.train(train)
-    weight = next(network.parameters())
+    weight = next(network.parameters(), torch.empty(0))
     image = torch.randn(shape, dtype=weight.dtype, device=weight.device)
     if not train:
         with torch.inference_mode():

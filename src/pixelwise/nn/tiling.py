@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import UsageError
+from pixelwise.errors import ModelError, UsageError
 from pixelwise.geometry.homography import Size
 from pixelwise.geometry.tiles import Axis, Cut, See, Tile, blended, cheapest, exact
 from pixelwise.nn.memory import predicted
-from pixelwise.nn.receptive_field import reach
+from pixelwise.nn.receptive_field import Reach, reach
 
 Tiles = Literal["auto", "exact", "blended"]
 OVERLAP = 4
@@ -51,7 +51,7 @@ class Tiling:
     """What has to be known about a network to plan tiles, found once, and the plans."""
 
     def __init__(self, network: nn.Module, channels: int) -> None:
-        """Plan for a network.
+        """Follow a network; one that cannot be followed is taken as one that sees the whole picture.
 
         Args:
             network: (B, channels, H, W) -> (B, any, H / stride, W / stride), with an attribute `stride`.
@@ -60,8 +60,12 @@ class Tiling:
         self.network, self.channels = network, channels
         self.stride = int(network.stride)  # type: ignore[arg-type]
         with torch.inference_mode(False):  # which would hide the operations that are followed
-            self.reach = reach(network, channels)
             self.peak, self.output = self._bytes_per_pixel()
+            try:
+                self.reach = reach(network, channels)
+                self.inexact = f"{self.reach.whole} sees the whole picture" if self.reach.whole else ""
+            except ModelError as error:
+                self.reach, self.inexact = Reach((0, 0), (0, 0), (1, 1), ""), str(error)
 
     def _bytes_per_pixel(self) -> tuple[float, float]:
         """Return the bytes per input pixel at the peak of an evaluation, and those of its output."""
@@ -94,10 +98,9 @@ class Tiling:
             return self._exact(whole)
         if self.stride == 0:
             raise _too_small("seeing the picture whole, as the network must,", self._takes(whole.tile), room)
-        if tiles == "exact" and self.reach.whole:
-            what = f"tiles=exact is impossible: {self.reach.whole} of the network sees the whole picture"
-            raise UsageError(what, "tiles=auto blends tiles")
-        cut = None if tiles == "blended" or self.reach.whole else cheapest(rows, columns, most)
+        if tiles == "exact" and self.inexact:
+            raise UsageError(f"tiles=exact is impossible with this network: {self.inexact}", "tiles=auto blends tiles")
+        cut = None if tiles == "blended" or self.inexact else cheapest(rows, columns, most)
         if cut:
             return self._exact(cut)
         if tiles == "exact":
@@ -126,8 +129,7 @@ class Tiling:
         least = max(2 * period, SMALLEST)
         if side < least:
             raise _too_small("a blended tile", self._takes((least, least)) + strip * least, room)
-        why = f"{self.reach.whole} sees the whole picture" if self.reach.whole else why
-        note = f"an approximation by blended tiles of {side}x{side} pixels: {why}"
+        note = f"an approximation by blended tiles of {side}x{side} pixels: {self.inexact or why}"
         parts = partial(
             blended,
             size=(rows.length, columns.length),
