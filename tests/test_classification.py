@@ -31,7 +31,7 @@ from pixelwise.losses.classification import binary_cross_entropy
 from pixelwise.metrics.classification import CategoryMetrics, LabelSetMetrics, ValueMetrics, average_precision
 from pixelwise.model import Model, load
 from pixelwise.nn.networks import unet
-from pixelwise.prediction import CategoryPrediction, LabelSetPrediction, ValuePrediction, captioned
+from pixelwise.predictions.vectors import CategoryPrediction, LabelSetPrediction, ValuePrediction, captioned
 from pixelwise.recipe import find_recipe
 from pixelwise.run import Data, describe, proceed, same_meaning, start
 from pixelwise.score_maps import DenseClassifier

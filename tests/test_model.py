@@ -19,7 +19,10 @@ from pixelwise.data.sample import Image, Sample, collate
 from pixelwise.errors import DataError, ModelError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.model import Model, load, to_labels
-from pixelwise.prediction import EXACT, ImagePrediction, KeypointsPrediction, LabelPrediction
+from pixelwise.prediction import EXACT
+from pixelwise.predictions.image import ImagePrediction
+from pixelwise.predictions.keypoints import KeypointsPrediction
+from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.recipe import find_recipe
 from pixelwise.run import proceed, start
 

@@ -18,7 +18,7 @@ from pixelwise.errors import PixelwiseError
 from pixelwise.evaluation import measure
 from pixelwise.geometry.homography import about, horizontal_flip, rotation
 from pixelwise.model import Model, load
-from pixelwise.prediction import VectorPrediction
+from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
 from pixelwise.run import Data, describe, proceed, start
 

@@ -28,7 +28,7 @@ from pixelwise.geometry.tiles import Cut, exact
 from pixelwise.model import Description, Model, load
 from pixelwise.nn.tiling import Plan, Tiled, Tiling
 from pixelwise.overrides import parse_bytes
-from pixelwise.prediction import ImagePrediction
+from pixelwise.predictions.image import ImagePrediction
 from pixelwise.recipe import find_recipe
 from pixelwise.seeds import torch_generator
 from pixelwise.tasks import segmentation

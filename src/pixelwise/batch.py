@@ -15,7 +15,9 @@ from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.model import Model, load
 from pixelwise.nn.tiling import Tiles
-from pixelwise.prediction import KeypointsPrediction, Prediction, VectorPrediction
+from pixelwise.prediction import Prediction
+from pixelwise.predictions.keypoints import KeypointsPrediction
+from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.score_maps import DenseClassifier
 
 

@@ -22,7 +22,8 @@ from pixelwise.geometry.warp import warp_maps
 from pixelwise.model import AnyImage, Model
 from pixelwise.nn.convolutionalize import Equivalence, FullyConvolutional, equivalence, to_fully_convolutional
 from pixelwise.nn.networks.classifier import Classifier
-from pixelwise.prediction import SHOWN, Prediction, ValuePrediction, VectorPrediction, captioned, to_pillow
+from pixelwise.prediction import Prediction, to_pillow
+from pixelwise.predictions.vectors import SHOWN, ValuePrediction, VectorPrediction, captioned
 from pixelwise.tasks import classification
 
 POSITIONS = 16

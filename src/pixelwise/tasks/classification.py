@@ -23,7 +23,7 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.metrics.classification import CategoryMetrics, LabelSetMetrics, ValueMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import classifier
-from pixelwise.prediction import CategoryPrediction, LabelSetPrediction, ValuePrediction, VectorPrediction
+from pixelwise.predictions.vectors import CategoryPrediction, LabelSetPrediction, ValuePrediction, VectorPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask

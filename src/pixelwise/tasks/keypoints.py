@@ -23,7 +23,7 @@ from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.keypoints import KeypointMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import regressor, unet
-from pixelwise.prediction import KeypointsPrediction
+from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask

@@ -23,7 +23,8 @@ from pixelwise.geometry.warp import warp_labels
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
-from pixelwise.prediction import UNKNOWN, LabelPrediction
+from pixelwise.prediction import UNKNOWN
+from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
 from pixelwise.training import Optimizer, Schedule

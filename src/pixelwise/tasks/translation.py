@@ -26,7 +26,7 @@ from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.metrics.image import ImageMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
-from pixelwise.prediction import ImagePrediction
+from pixelwise.predictions.image import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import Phase, PixelTask, Predictor, full_resolution
 from pixelwise.training import Optimizer, Schedule
