@@ -243,6 +243,11 @@ def test_unknown_settings_suggest_the_nearest(key: str, hint: str) -> None:
     assert error.hint.startswith(hint)
 
 
+def test_the_settings_of_a_new_kind_are_suggested() -> None:
+    assert failure(["network.kind=gan", "network.niose=1"]).hint == "did you mean 'network.noise'?"
+    assert failure(["network.kind=gan", "network.width=1"]).hint.startswith("settings: network.kind, network.noise, network.disc")
+
+
 @pytest.mark.parametrize("key", ["", ".", "steps.", ".steps", "network..width", "steps.x", "name.upper", "__class__.x"])
 def test_odd_keys_are_usage_errors(key: str) -> None:
     failure([f"{key}=1"])

@@ -131,13 +131,21 @@ class Overridable(Config):
         split = [split_override(pair) for pair in pairs]
         for key, value in sorted(split, key=lambda pair: pair[0].removesuffix(".kind").count(".")):
             if not _assign(type(self), data, key.split("."), value):
-                raise self.unknown(key)
+                raise self._with(data).unknown(key)
         return self.checked(data)
+
+    def _with(self, data: dict[str, Any]) -> Self:
+        """Return the settings of `data`, whose kinds may be new, or these if they are not valid."""
+        try:
+            return self.checked(data)
+        except UsageError:
+            return self
 
     def unknown(self, key: str) -> UsageError:
         """Return the error for a setting that does not exist."""
         known = [s.key for s in settings(self)]
-        return UsageError(f"unknown setting {key!r}", did_you_mean(key, known) or "settings: " + ", ".join(known))
+        beside = [other for other in known if other.startswith(key.rpartition(".")[0] + ".")] or known
+        return UsageError(f"unknown setting {key!r}", did_you_mean(key, known) or "settings: " + ", ".join(beside))
 
 
 def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -> bool:

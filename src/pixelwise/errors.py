@@ -51,6 +51,12 @@ def as_called(text: str) -> str:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return "did you mean 'x'?" for the nearest of `choices`, or an empty string."""
-    nearest = difflib.get_close_matches(name, list(choices), 1, 0.6)
-    return f"did you mean {nearest[0]!r}?" if nearest else ""
+    """Return "did you mean 'x'?" for the nearest of `choices`, or an empty string; of dotted names, every part must be near."""
+
+    def likeness(choice: str) -> float:
+        pairs = list(zip(name.split("."), choice.split("."), strict=False))
+        parts = pairs if name.count(".") == choice.count(".") else [(name, choice)]
+        return min(difflib.SequenceMatcher(None, part, other).ratio() for part, other in parts)
+
+    nearest = max(choices, key=likeness, default="")
+    return f"did you mean {nearest!r}?" if nearest and likeness(nearest) >= 0.6 else ""

@@ -36,8 +36,9 @@ def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
         UsageError: It does not.
     """
     if built.stride != 1:
+        hint = "output_stride=1" if "output_stride" in type(network).model_fields else "kind=unet"
         raise UsageError(
-            f"network.kind = {network.kind!r} as it is set does not answer at every pixel", "try network.kind=unet"
+            f"network.kind = {network.kind!r} as it is set does not answer at every pixel", f"try network.{hint}"
         )
     return built
 
