@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from pixelwise.config import Choice, Config, Overridable, choice_of, config_class, kinds, settings
+from pixelwise.config import Choice, Choices, Config, Overridable, choice_of, config_class, kinds, settings
 from pixelwise.errors import UsageError, did_you_mean
 from pixelwise.overrides import parse_value, split_override
 
@@ -131,6 +131,36 @@ def test_a_kind_that_is_no_text_is_refused(kind: Any) -> None:
         Run.model_validate({"network": {"kind": kind}})
 
 
+class Many(Overridable):
+    networks: Annotated[dict[str, SerializeAsAny[Config]], Choices("kinds_for_tests")] = Field(
+        default={"first": "unet"},  # type: ignore[dict-item]
+        description="what is trained together",
+    )
+
+
+def test_named_choices_are_set_one_by_one_and_new_names_are_added() -> None:
+    many = Many().override(["networks.first.width=3", "networks.second=gan", "networks.second.noise=2"])
+    assert many.model_dump()["networks"]["first"] == {"kind": "unet", "width": 3, "depth": 4, "head": {"bias": True}}
+    assert many.model_dump()["networks"]["second"]["noise"] == 2
+    assert Many.model_validate_json(many.model_dump_json()) == many
+    assert [s.key for s in settings(many)][:3] == ["networks", "networks.first.kind", "networks.first.width"]
+    assert many.override(["networks.first.kind=gan"]).model_dump()["networks"]["first"]["kind"] == "gan"
+
+
+@pytest.mark.parametrize(
+    ("pair", "hint"),
+    [
+        ("networks.first.widht=3", "did you mean 'networks.first.width'?"),
+        ("networks.thrid.width=3", "settings: networks"),
+        ("networks.first.kind=unett", "did you mean 'unet'?"),
+    ],
+)
+def test_wrong_named_choices_are_usage_errors(pair: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Many().override([pair])
+    assert caught.value.hint.startswith(hint)
+
+
 def test_unknown_kind_suggests_the_nearest() -> None:
     error = failure(["network.kind=unett"])
     assert "'unett'" in str(error) + error.hint
@@ -245,7 +275,8 @@ def test_unknown_settings_suggest_the_nearest(key: str, hint: str) -> None:
 
 def test_the_settings_of_a_new_kind_are_suggested() -> None:
     assert failure(["network.kind=gan", "network.niose=1"]).hint == "did you mean 'network.noise'?"
-    assert failure(["network.kind=gan", "network.width=1"]).hint.startswith("settings: network.kind, network.noise, network.disc")
+    hint = failure(["network.kind=gan", "network.width=1"]).hint
+    assert hint.startswith("settings: network.kind, network.noise, network.discriminator.kind")
 
 
 @pytest.mark.parametrize("key", ["", ".", "steps.", ".steps", "network..width", "steps.x", "name.upper", "__class__.x"])

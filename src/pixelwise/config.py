@@ -79,6 +79,14 @@ class Choice:
             raise ValueError("; ".join(filter(None, (str(error), error.hint)))) from None
 
 
+class Choices(Choice):
+    """Marks a dictionary whose values are such Configs, each under a name of its own."""
+
+    def resolve(self, value: Any) -> Any:
+        """Turn every `{"kind": ..., ...}` or bare kind into the Config of that kind."""
+        return {name: super(Choices, self).resolve(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
 def choice_of(field: FieldInfo) -> Choice | None:
     """Return the Choice that marks `field`, if one does."""
     return next((m for m in field.metadata if isinstance(m, Choice)), None)
@@ -98,18 +106,24 @@ def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
     schema = type(config).model_json_schema()
     for name, field in type(config).model_fields.items():
         value, key = getattr(config, name), prefix + name
-        chosen = choice_of(field)
-        if chosen:
-            listed = kinds(chosen.package)
-            kind = getattr(value, "kind", None)
-            schemas = [{"enum": [*listed]}]
-            yield Setting(key=key + ".kind", default=kind, description=field.description or "", schemas=schemas)
-            yield from (s for s in settings(value, key + ".") if s.key != key + ".kind")
+        chosen, description = choice_of(field), field.description or ""
+        if isinstance(chosen, Choices):
+            yield Setting(key=key, default=[*value], description=description, schemas=[{"type": "object"}])
+            for each, one in value.items():
+                yield from _chosen(chosen, one, f"{key}.{each}", f"what {each!r} is")
+        elif chosen:
+            yield from _chosen(chosen, value, key, description)
         elif isinstance(value, Config):
             yield from settings(value, key + ".")
         else:
             default = config.model_dump(mode="json")[name]
             yield Setting(key=key, default=default, description=field.description or "", schemas=[_plain(schema, name)])
+
+
+def _chosen(choice: Choice, value: Any, key: str, description: str) -> Iterator[Setting]:
+    schemas = [{"enum": [*kinds(choice.package)]}]
+    yield Setting(key=f"{key}.kind", default=getattr(value, "kind", None), description=description, schemas=schemas)
+    yield from (s for s in settings(value, f"{key}.") if s.key != f"{key}.kind")
 
 
 def _plain(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -155,15 +169,24 @@ def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -
     if field is None:
         return False
     chosen, inner = choice_of(field), data.get(name)
+    if chosen and not isinstance(chosen, Choices):
+        return _choose(chosen, data, path, text)
+    if rest:
+        assign = _choose if chosen else _assign
+        return isinstance(inner, dict) and assign(chosen or field.annotation, inner, rest, text)
+    data[name] = parse_value(text, field.annotation)
+    return True
+
+
+def _choose(chosen: Choice, data: dict[str, Any], path: Sequence[str], text: str) -> bool:
+    """Set the kind of what `path` names in `data`, which starts it anew, or a setting of the kind that it is."""
+    name, *rest = path
+    inner = data.get(name)
     kind = inner.get("kind") if isinstance(inner, dict) else None
-    if chosen and rest in ([], ["kind"]):
-        if kind != text:
-            data[name] = config_class(chosen.package, text).model_construct().model_dump(mode="json")
-    elif rest:
-        config = config_class(chosen.package, str(kind)) if chosen else field.annotation
-        return isinstance(inner, dict) and _assign(config, inner, rest, text)
-    else:
-        data[name] = parse_value(text, field.annotation)
+    if rest not in ([], ["kind"]):
+        return kind is not None and _assign(config_class(chosen.package, str(kind)), inner or {}, rest, text)
+    if kind != text:
+        data[name] = config_class(chosen.package, text).model_construct().model_dump(mode="json")
     return True
 
 

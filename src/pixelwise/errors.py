@@ -54,9 +54,9 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return "did you mean 'x'?" for the nearest of `choices`, or an empty string; of dotted names, every part must be near."""
 
     def likeness(choice: str) -> float:
-        pairs = list(zip(name.split("."), choice.split("."), strict=False))
-        parts = pairs if name.count(".") == choice.count(".") else [(name, choice)]
-        return min(difflib.SequenceMatcher(None, part, other).ratio() for part, other in parts)
+        aligned = name.count(".") == choice.count(".")
+        pairs = zip(name.split("."), choice.split("."), strict=True) if aligned else [(name, choice)]
+        return min(difflib.SequenceMatcher(None, part, other).ratio() for part, other in pairs) - 0.15 * (not aligned)
 
     nearest = max(choices, key=likeness, default="")
     return f"did you mean {nearest!r}?" if nearest and likeness(nearest) >= 0.6 else ""

@@ -157,11 +157,12 @@ def check_settings(name: str, settings: Sequence[dict[str, Any]], pairs: Sequenc
     split = [split_override(pair) for pair in pairs]
     # What is chosen among files may be named without `.kind`, and brings settings of its own.
     chosen = {key.removesuffix(".kind") for key in known if key.endswith(".kind") and "type" not in known[key][0]}
-    changed = tuple(f"{key.removesuffix('.kind')}." for key, _ in split if key.removesuffix(".kind") in chosen)
+    changed = [f"{key.removesuffix('.kind')}." for key, _ in split if key.removesuffix(".kind") in chosen]
+    named = [f"{key}." for key, schemas in known.items() if schemas[0].get("type") == "object"]
     for key, text in split:
         schemas = known.get(f"{key}.kind" if key in chosen else key)
         if schemas is None:
-            if key.startswith(changed):
+            if key.startswith((*changed, *named)):
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)

@@ -37,9 +37,7 @@ def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
     """
     if built.stride != 1:
         hint = "output_stride=1" if "output_stride" in type(network).model_fields else "kind=unet"
-        raise UsageError(
-            f"network.kind = {network.kind!r} as it is set does not answer at every pixel", f"try network.{hint}"
-        )
+        raise UsageError(f"network.kind = {network.kind!r} as it is set does not answer at every pixel", f"try network.{hint}")
     return built
 
 
@@ -153,6 +151,12 @@ class PixelTask(Task):
     """
 
     mirrors: bool = False
+
+    @property
+    def painted(self) -> int:
+        """Channels of the maps that `respond` returns and `paint` takes."""
+        channels: int = self.codec.channels
+        return channels
 
     @abstractmethod
     def blank(self, sample: Sample) -> Any:
