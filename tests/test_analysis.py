@@ -220,6 +220,12 @@ class Choosing(nn.Conv2d):
         super().__init__(3, 1, 1)
     def forward(self, image):
         return super().forward(image[image > 0].reshape(1, 3, 1, -1))
+
+class Deciding(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 1, 1)
+    def forward(self, image):
+        return super().forward(image if image.mean() > 0 else -image)
 """
 
 
@@ -250,7 +256,7 @@ def test_a_function_of_the_users_by_hand(here: str, capsys: Capture) -> None:
 def test_what_is_wrong_with_a_function(here: str, capsys: Capture) -> None:
     for name, words in {
         f"{here}:smal": "has no 'smal'",
-        f"{here}:number": "returned a int",
+        f"{here}:number": "returned 5",
         f"{here}:broken": "raised KeyError: 'spoon'",
         "no_such_module:f": "'no_such_module' cannot be imported: ModuleNotFoundError",
         ":": "'' cannot be imported",
@@ -287,7 +293,7 @@ def test_a_trained_network(finished: Finished, capsys: Capture) -> None:
         (("unet", "widht=4"), "unet has no setting 'widht'", "did you mean 'width'?"),
         (("unet", "width=0"), "width = 0: ", ""),
         (("unet", "upsample=nearst"), "upsample = 'nearst': ", ""),
-        (("resnet18", "width=4"), "resnet18 has no setting 'width'", "only our own networks have settings"),
+        (("resnet18", "width=4"), "resnet18 has no setting 'width'", "only our own networks have more"),
         (("unet", "size=256"), "size = '256': should be HEIGHTxWIDTH in pixels", "for example size=256x256"),
         (("unet", "size=0x5"), "size = '0x5': should be HEIGHTxWIDTH in pixels", "for example size=256x256"),
         (("unet", "size=[8, 8, 8]"), "size = '[8, 8, 8]': should be", "for example size=256x256"),
@@ -323,7 +329,13 @@ def test_what_cannot_be_followed_is_analysed_without_what_it_sees(here: str, cap
 
 def test_what_depends_on_values_is_refused(here: str, capsys: Capture) -> None:
     code, error, _ = fails(capsys, "analyse", f"{here}:Choosing")
-    assert code == 2 and "operation 'aten" in error and "cannot be followed" in error
+    assert code == 2 and "operation 'aten.nonzero" in error and "cannot be followed" in error
+
+
+def test_what_decides_by_values_is_told_so(here: str, capsys: Capture) -> None:
+    code, error, hint = fails(capsys, "analyse", f"{here}:Deciding")
+    assert code == 2 and "forward() of layer 'Deciding' decides by a value that it has computed" in error
+    assert "torch.where" in hint
 
 
 def test_what_no_size_mends(here: str, capsys: Capture) -> None:

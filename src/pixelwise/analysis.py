@@ -23,7 +23,7 @@ from pixelwise.memory import available, binary
 from pixelwise.nn.cost import Cost, cost
 from pixelwise.nn.effective_receptive_field import influence
 from pixelwise.nn.memory import GIVE_BACK, Peak, measured, predicted, saved_bytes
-from pixelwise.nn.operations import Operations, faked
+from pixelwise.nn.operations import NotFollowed, Operations, faked
 from pixelwise.nn.receptive_field import LayerSight, Line, Sight, follow
 
 Size = tuple[int, int]
@@ -241,9 +241,12 @@ def _refused(found: Found, shape: Shape, train: bool, error: ModelError) -> Usag
     """Return what is wrong with pictures of this shape, and the smallest that would do."""
     least = smallest(lambda side: _takes(found.network, (*shape[:2], side, side), train))
     what = "cannot be trained on" if train else "does not take"
-    why = error.hint if least else f"{error} ({error.hint})"
-    hint = f"the smallest square that would do is size={least}x{least}" if least else "another batch, or no size, may do"
-    return UsageError(f"{found.name} {what} pictures of {shape[2]}x{shape[3]}: {why}", hint)
+    pictures = f"{found.name} {what} pictures of {shape[2]}x{shape[3]}"
+    if least:
+        return UsageError(f"{pictures}: {error.hint}", f"the smallest square that would do is size={least}x{least}")
+    if isinstance(error, NotFollowed):
+        return UsageError(f"{found.name}: {error}", error.hint)
+    return UsageError(f"{pictures}: {error} ({error.hint})", "another batch or channels=N may do")
 
 
 def _takes(network: nn.Module, shape: Shape, train: bool) -> bool:

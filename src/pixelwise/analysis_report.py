@@ -73,7 +73,7 @@ def as_text(analysis: Analysis, depth: int | None = None) -> str:
         for row in rows
     ]
     if shown < deepest:
-        lines.append(f"({len(analysis.layers)} layers, put together by the first {shown} of {deepest} names: detail={deepest})")
+        lines.append(f"({len(analysis.layers)} layers, shown by blocks; detail={deepest} shows them all)")
     facts = [f"{name.ljust(22)}{text}" for name, text in summary(analysis).items()]
     return "\n".join([*lines, "", *facts, *(f"note: {note}" for note in analysis.notes)])
 
@@ -84,7 +84,7 @@ def cells(row: Row) -> tuple[str, ...]:
     sees, stride = (across(row.sees), strides(row.sees)) if row.sees else ("", "")
     kept = binary(row.saved) if row.saved else ""
     parameters = f"{row.parameters:,}" if row.parameters else ""
-    return row.layer, row.kind, shape, parameters, number(products) if products else "", sees, stride, kept
+    return row.layer or "(all)", row.kind, shape, parameters, number(products) if products else "", sees, stride, kept
 
 
 def across(sees: tuple[Field, Field]) -> str:

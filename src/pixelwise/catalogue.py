@@ -37,6 +37,8 @@ class Wanted(NamedTuple):
 
 
 USUAL = Wanted()
+GENERAL = ("size", "batch", "channels", "outputs", "detail", "out")
+"""Settings of the analysis, whatever the network."""
 
 
 class Found(NamedTuple):
@@ -67,7 +69,8 @@ def find(name: str, wanted: Wanted = USUAL) -> Found:
     else:
         if wanted.settings:
             key = split_override(wanted.settings[0])[0]
-            raise UsageError(f"{name} has no setting {key!r}", f"only our own networks have settings: {', '.join(kinds(OURS))}")
+            hint = did_you_mean(key, GENERAL) or f"it takes {', '.join(GENERAL)}; only our own networks have more"
+            raise UsageError(f"{name} has no setting {key!r}", hint)
         found = _other(name, wanted)
     found.network.eval()
     return found
@@ -156,7 +159,10 @@ def _returned(name: str, module: str, function: str, wanted: Wanted) -> Found:
     except Exception as error:
         # a file of the user's can fail in any way
         what = f"{module!r} cannot be imported: {type(error).__name__}: {error}"
-        raise UsageError(what, "module:function names a Python module that can be imported from here") from error
+        hint = "module:function names a Python module that can be imported from here"
+        if module.endswith(".py"):
+            hint = f"write {Path(module).stem}:{function}, in the folder of the file"
+        raise UsageError(what, hint) from error
     if not hasattr(imported, function):
         raise UsageError(f"{module} has no {function!r}", did_you_mean(function, vars(imported)))
     try:
@@ -165,9 +171,9 @@ def _returned(name: str, module: str, function: str, wanted: Wanted) -> Found:
     except PixelwiseError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} raised {type(error).__name__}: {error}", "it is called without arguments") from error
+        raise UsageError(f"{name} raised {type(error).__name__}: {error}", "it is called without arguments: wrap it in a function that takes none") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"{name} returned a {type(network).__name__}", "it should return a torch.nn.Module")
+        raise UsageError(f"{name} returned {network!r:.40}", "it should return a torch.nn.Module")
     return Found(network, name, wanted.channels or 3, (256, 256))
 
 

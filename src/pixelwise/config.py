@@ -43,12 +43,14 @@ def config_class(package: str, kind: str) -> type[Config]:
     """Return the `Config` of `package.kind`; only files of the package can be named, so a hostile file runs nothing.
 
     Raises:
-        UsageError: No such kind.
+        UsageError: No such kind, or its file lacks the class.
     """
     if kind not in kinds(package):
         what = package.rpartition(".")[2]
         raise UsageError(f"no {kind!r} among {what}: {', '.join(kinds(package))}", did_you_mean(kind, kinds(package)))
-    found: type[Config] = importlib.import_module(f"{package}.{kind}").Config
+    found = getattr(importlib.import_module(f"{package}.{kind}"), "Config", None)
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise UsageError(f"{package}.{kind} has no class Config", "a file there holds its settings as a class Config(...)")
     return found
 
 

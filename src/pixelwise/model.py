@@ -31,7 +31,7 @@ from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError, 
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import translation
 from pixelwise.geometry.tiles import Tile, bands
-from pixelwise.memory import available, give_back, resident
+from pixelwise.memory import available, binary, give_back, resident
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
 from pixelwise.overrides import parse_bytes
@@ -117,9 +117,9 @@ class Model:
         limit = max(0, self._room()) // READING
         height, width = image_size(path, pixel_limit=2**62)
         if height * width > limit:
-            what = f"reading {width}x{height} pixels takes {height * width * READING / 1e9:.1f} GB"
+            what = f"reading {width}x{height} pixels takes {binary(height * width * READING)}"
             hint = "shrink the image" if self.memory is None else "raise memory"
-            raise DataError(f"{path}: {what}, and {limit * READING / 1e9:.1f} GB of the memory are left", hint)
+            raise DataError(f"{path}: {what}, and {binary(limit * READING)} of the memory are left", hint)
         return limit
 
     def _room(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pixelwise.engine.distributed import default_device, launched, place, proces
 from pixelwise.engine.logs import read
 from pixelwise.engine.rehearsal import warning
 from pixelwise.engine.trainer import Trainer
-from pixelwise.errors import DataError, TrainingError, UsageError
+from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import Description, Model, load
 from pixelwise.recipe import Recipe
@@ -142,7 +143,13 @@ def train(recipe: Recipe, out: Path | None = None) -> Model:
         PixelwiseError: The data, the recipe or the run has a problem; the message says which and where.
     """
     data = Data.of(recipe)  # before the folder is made, so that a mistake in the data leaves none behind
-    return proceed(start(recipe, out), data)
+    folder = start(recipe, out)
+    try:
+        return proceed(folder, data)
+    except PixelwiseError:
+        if launched().world == 1 and not (folder / "metrics.jsonl").exists():  # nothing was trained: nothing is lost
+            shutil.rmtree(folder)
+        raise
 
 
 def proceed(folder: Path, data: Data | None = None) -> Model:

@@ -16,7 +16,7 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import translation
 from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.geometry.warp import warp_maps
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.prediction import Prediction
 
 Predictor = Callable[[Sample], Prediction]
@@ -35,7 +35,7 @@ def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
     Raises:
         UsageError: It does not.
     """
-    if built.stride != 1:
+    if stride_of(built, network) != 1:
         hint = "output_stride=1" if "output_stride" in type(network).model_fields else "kind=unet"
         raise UsageError(f"network.kind = {network.kind!r} as it is set does not answer at every pixel", f"try network.{hint}")
     return built

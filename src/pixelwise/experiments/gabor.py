@@ -151,13 +151,14 @@ def report(settings: Settings, image: Tensor, works: dict[int, dict[str, Work]],
             table([HEAD, *[row(n, works[n], gains[n]) for n in works]]),
             captioned(
                 line_chart("multiply-accumulates", products, "layers n", ("x", "y")),
-                "Counted while running. Both ways of sliding do the same work.",
+                "Counted while running. Both ways of sliding do the same work, so that their lines lie on each other.",
             ),
             prose(f"The number of first-layer values computed was {predicted}. {LATER}"),
         ),
         section("What follows", prose(FOLLOWS)),
     ]
-    deeper = deepest[BATCHED] > first[BATCHED] > 1
+    counted = [way[NAIVE].multiplications / way[WHOLE].multiplications for way in works.values()]
+    deeper = counted == sorted(counted) and deepest[BATCHED] > first[BATCHED] > 1
     data = {"seconds": times, "multiply_accumulates": products, "relative_difference": apart, "gains": gains}
     return Finding(verdict([agreed, apart < 1e-5, deeper]), answer, "\n".join(body), data)
 
@@ -185,8 +186,9 @@ LATER = """The table has it as `first layer`, how often each value is computed, 
 whole network repeats itself less than its first layer, since later layers have smaller maps in a patch."""
 
 FOLLOWS = """A network of convolutions already is its own sliding window: nothing has to be cut out, only the padding to
-be agreed upon. The gain grows with the depth, since the deeper the network, the larger the patches and the more they
-overlap.
+be agreed upon. The work saved grows with the depth, since the deeper the network, the larger the patches and the more they
+overlap. The time saved follows where patches come in batches; patch by patch, a shallow network spends its time on being
+called, which is why one layer can gain more than two.
 
 The same holds for a trained classifier with fully connected layers, once these are written as convolutions: see the
 experiment `vector-to-image`. It holds as long as no layer looks at the whole patch at once, as a normalisation over the

@@ -8,6 +8,7 @@ from typing import Self
 from torch import nn
 
 from pixelwise.config import Config
+from pixelwise.errors import UsageError
 
 
 class NetworkConfig(Config):
@@ -31,3 +32,16 @@ class NetworkConfig(Config):
     def untrained(self) -> Self:
         """Return the same architecture without downloaded weights: what a loader of trained weights should build."""
         return self
+
+
+def stride_of(built: nn.Module, network: NetworkConfig) -> int:
+    """Return the input pixels per output pixel of a network that `network` built.
+
+    Raises:
+        UsageError: It does not say.
+    """
+    stride = getattr(built, "stride", None)
+    if not isinstance(stride, int):
+        what = f"network.kind = {network.kind!r} builds a {type(built).__name__} without a whole number `stride`"
+        raise UsageError(what, "set self.stride to the input pixels per output pixel, 0 where the output is one vector")
+    return stride

@@ -35,6 +35,10 @@ class Operation(NamedTuple):
         return self.function._schema.name.removeprefix("aten::")
 
 
+class NotFollowed(ModelError):
+    """An operation of which cannot be told, without computing, what its result depends on."""
+
+
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Calls `seen` after every operation within `with`, functional ones included, and `left` after every layer.
 
@@ -92,9 +96,12 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The innermost module that is running, by a name that is never empty."""
         return self.layer or type(self.network).__name__
 
-    def lost(self, operation: str) -> ModelError:
+    def lost(self, operation: str) -> NotFollowed:
         """Return the error for an operation that cannot be followed."""
-        return ModelError(
+        if operation.startswith("aten._local_scalar"):
+            what = f"forward() of layer {self.place!r} decides by a value that it has computed, which only computing tells"
+            return NotFollowed(what, "choose without `if`, `.item()` and the like: torch.where computes both")
+        return NotFollowed(
             f"operation {operation!r} in layer {self.place!r} cannot be followed",
             "which pixels its result depends on is not known, or depends on the picture itself",
         )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pixelwise.errors import ModelError, UsageError
 from pixelwise.geometry.homography import Size
 from pixelwise.geometry.tiles import Axis, Cut, See, Tile, blended, cheapest, exact
+from pixelwise.memory import binary
 from pixelwise.nn.memory import predicted
 from pixelwise.nn.receptive_field import Reach, reach
 
@@ -169,8 +170,6 @@ def interleaved(image: Tensor) -> Tensor:
 
 
 def _too_small(what: str, needed: float, room: int) -> UsageError:
-    left = max(0, room) / 1e9
-    return UsageError(
-        f"{what} takes {needed / 1e9:.3f} GB, and {left:.3f} GB of the memory are left",
-        f"raise memory by at least {needed / 1e9 - left:.3f} GB",
-    )
+    left = max(0, room)
+    what = f"{what} takes {binary(needed)}, and {binary(left)} of the memory are left"
+    return UsageError(what, f"raise memory by at least {binary(needed - left)}")

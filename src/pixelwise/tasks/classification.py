@@ -21,7 +21,7 @@ from pixelwise.data.thumbnails import Bank, ridge, thumbnail
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.metrics.classification import CategoryMetrics, LabelSetMetrics, ValueMetrics
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import classifier
 from pixelwise.predictions.vectors import CategoryPrediction, LabelSetPrediction, ValuePrediction, VectorPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -81,7 +81,7 @@ class Task(BaseTask):
             UsageError: The network answers with maps.
         """
         built = network.build(3, self.codec.channels)
-        if built.stride != 0:
+        if stride_of(built, network) != 0:
             raise UsageError(f"network.kind = {network.kind!r} answers with maps", "set network.kind=classifier")
         return nn.ModuleDict({"network": built})
 

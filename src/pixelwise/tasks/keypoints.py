@@ -21,7 +21,7 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.keypoints import KeypointMetrics
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import regressor, unet
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -93,7 +93,7 @@ class Task(BaseTask):
             )
         built = network.build(3, self.codec.channels)
         if not vector:
-            self.codec = self._heatmaps(int(built.stride))  # type: ignore[arg-type]
+            self.codec = self._heatmaps(stride_of(built, network))
         return nn.ModuleDict({"network": built})
 
     def encode(self, batch: Batch) -> Batch:
