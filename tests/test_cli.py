@@ -222,7 +222,11 @@ def test_doctor_as_json(capsys: Capture) -> None:
         (["train", "camvid", "sigma=3"], "unknown setting 'sigma'", "see them all: pixelwise describe camvid"),
         (["train", "camvid", "lr=3"], "unknown setting 'lr'", "did you mean 'optimizer.lr'?"),
         (["train", "camvid", "steps=0"], "steps = '0': should be at least 1", "see: pixelwise describe camvid"),
-        (["train", "camvid", "view.size=3"], "view.size = '3': should be a list, such as 3,5", "see: pixelwise describe camvid"),
+        (
+            ["train", "camvid", "view.size=3"],
+            "view.size = '3': should be a list, such as 3,5",
+            "see: pixelwise describe camvid",
+        ),
         (
             ["train", "camvid", "optimizer.kind=adamm"],
             "optimizer.kind = 'adamm': should be 'adam' or 'adamw' or 'sgd'; did you mean 'adam'?",

@@ -171,7 +171,10 @@ def _returned(name: str, module: str, function: str, wanted: Wanted) -> Found:
     except PixelwiseError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} raised {type(error).__name__}: {error}", "it is called without arguments: wrap it in a function that takes none") from error
+        raise UsageError(
+            f"{name} raised {type(error).__name__}: {error}",
+            "it is called without arguments: wrap it in a function that takes none",
+        ) from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} returned {network!r:.40}", "it should return a torch.nn.Module")
     return Found(network, name, wanted.channels or 3, (256, 256))

@@ -215,7 +215,11 @@ def _mismatch(value: Any, schema: dict[str, Any]) -> str:
     if wanted == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
     if wanted and (not isinstance(value, TYPES[wanted]) or (isinstance(value, bool) and wanted in ("integer", "number"))):
-        return "should be a list, such as 3,5" if wanted == "array" else f"should be {'an' if wanted[0] in 'aeio' else 'a'} {wanted}"
+        return (
+            "should be a list, such as 3,5"
+            if wanted == "array"
+            else f"should be {'an' if wanted[0] in 'aeio' else 'a'} {wanted}"
+        )
     if wanted == "array":
         return _unfit(value, schema)
     if "pattern" in schema and not re.search(schema["pattern"], value):
