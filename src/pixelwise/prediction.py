@@ -31,10 +31,12 @@ class Prediction(ABC):
     Attributes:
         image: The image it was asked about, uint8 `(C, H, W)`.
         notes: What the user should know about how the answer came about.
-        suffixes: Of the image files that can hold the answer.
+        suffixes: Of the files that can hold the answer, beside `.json`.
+        beside: Suffixes of the files that `pixelwise predict` writes beside each answer.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (*EXACT, ".jpg", ".jpeg", ".webp", ".gif")
+    beside: ClassVar[tuple[str, ...]] = ()
     image: Tensor
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -50,6 +52,10 @@ class Prediction(ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain numbers and names."""
+
+    def views(self) -> list[PillowImage.Image]:
+        """Return further pictures of the answer that a report shows in a row; by default there are none."""
+        return []
 
     def answer(self) -> PillowImage.Image:
         """Return the answer itself as an image file would hold it; by default the picture."""

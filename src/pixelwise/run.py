@@ -27,7 +27,7 @@ from pixelwise.errors import DataError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import Description, Model, load
 from pixelwise.recipe import Recipe
-from pixelwise.report import Report, sheet, strips
+from pixelwise.report import Report, sheet, strips, views
 from pixelwise.seeds import mixed
 from pixelwise.task import Task
 
@@ -229,7 +229,7 @@ def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
     result["seconds"] = round(max(event["time"] for event in read(folder / "metrics.jsonl")), 1)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     model.to("cpu").save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
-    report = Report.of(folder, recipe, result, strips(model, data.val))
+    report = Report.of(folder, recipe, result, strips(model, data.val), views(model, data.val))
     (folder / "report.html").write_text(report.page())
     sheet(report.strips).save(folder / "strips.png")
     return report

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from pixelwise.config import Config
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
+from pixelwise.geometry.camera import Camera
 
 
 class Vector(Config):
@@ -45,6 +46,8 @@ class Meta(Config):
     """Pairs of keypoints to draw a line between."""
     vectors: dict[str, Vector] = Field(default={})
     """By field: the categories, labels or value of whole pictures."""
+    camera: Camera | None = None
+    """The one camera that took all pictures, if it is known."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

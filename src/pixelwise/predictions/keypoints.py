@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -24,6 +24,7 @@ class KeypointsPrediction(Prediction):
         edges: Pairs of point indices that are drawn as lines.
     """
 
+    beside: ClassVar[tuple[str, ...]] = (".json",)
     points: Tensor
     confidence: Tensor
     names: tuple[str, ...]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
@@ -42,6 +42,7 @@ class VectorPrediction(Prediction):
         names: What each number is of.
     """
 
+    beside: ClassVar[tuple[str, ...]] = (".json",)
     numbers: Tensor
     names: tuple[str, ...]
 
