@@ -227,10 +227,10 @@ def red_kitchen_depth() -> Recipe:
         augment=Augment(flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2),
         network=unet.Config(width=16, depth=4),
         optimizer=Optimizer(kind="adamw", lr=2e-3, weight_decay=0.01),
-        schedule=Schedule(kind="cosine", warmup_steps=50),
-        steps=500,
+        schedule=Schedule(kind="cosine", warmup_steps=30),
+        steps=300,
         batch_size=8,
-        evaluate_every=250,
+        evaluate_every=100,
     )
 
 

@@ -208,8 +208,8 @@ def red_kitchen_normals() -> Recipe:
         augment=Augment(flip=0.5, scale=(1.0, 1.3), brightness=0.2, contrast=0.2, saturation=0.2),
         network=unet.Config(width=16, depth=4),
         optimizer=Optimizer(kind="adamw", lr=2e-3, weight_decay=0.01),
-        schedule=Schedule(kind="cosine", warmup_steps=50),
-        steps=500,
+        schedule=Schedule(kind="cosine", warmup_steps=30),
+        steps=300,
         batch_size=8,
-        evaluate_every=250,
+        evaluate_every=100,
     )
