@@ -169,10 +169,10 @@ def world_normals() -> Recipe:
         data=world.Config(scenes=512),
         view=View(size=(64, 64)),
         augment=Augment(flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2),
-        network=unet.Config(width=24, depth=4),
+        network=unet.Config(width=16, depth=4),
         optimizer=Optimizer(kind="adamw", lr=2e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
-        steps=400,
+        steps=250,
         batch_size=16,
         evaluate_every=100,
     )
@@ -197,7 +197,11 @@ def surface_normals() -> Recipe:
 
 @recipe
 def red_kitchen_normals() -> Recipe:
-    """7-Scenes red kitchen, normals fitted to the depth of 100 frames of 320 x 240, the last fifth is val."""
+    """7-Scenes red kitchen, normals fitted to the depth of 100 frames of 320 x 240, the last fifth is val; seen at 160 x 120.
+
+    Expect a mean angle of 22.7 degrees, median 17.6, 62 % below 22.5 on the 20 frames of val (nearest neighbour 32.5, 24.1,
+    47 %; mean at each position 38.1; mean direction 51.5) after two and a half minutes of one CPU core with AMX.
+    """
     return Recipe(
         name="red_kitchen_normals",
         task=Config(),
