@@ -32,11 +32,9 @@ class Prediction(ABC):
         image: The image it was asked about, uint8 `(C, H, W)`.
         notes: What the user should know about how the answer came about.
         suffixes: Of the files that can hold the answer, beside `.json`.
-        beside: Suffixes of the files that `pixelwise predict` writes beside each answer.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (*EXACT, ".jpg", ".jpeg", ".webp", ".gif")
-    beside: ClassVar[tuple[str, ...]] = ()
     image: Tensor
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -44,6 +42,11 @@ class Prediction(ABC):
     def nbytes(self) -> int:
         """Memory that the answer takes beside the image."""
         return sum(value.nbytes for name, value in vars(self).items() if isinstance(value, Tensor) and name != "image")
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Suffixes of the files that `pixelwise predict` writes beside the answer; by default there are none."""
+        return ()
 
     @abstractmethod
     def render(self) -> PillowImage.Image:

@@ -81,7 +81,8 @@ class Report:
 
     def _views(self) -> str:
         shown = "".join(map(_strip, self.views))
-        return f'<p class="note">truth and ours of the first sample, seen otherwise:</p>{shown}\n' if shown else ""
+        note = '<p class="note">truth and ours of the first sample, seen otherwise:</p>'
+        return f'{note}<div class="strips" style="grid-template-columns:1fr">{shown}</div>\n' if shown else ""
 
     def page(self) -> str:
         """Return the run as a whole page."""

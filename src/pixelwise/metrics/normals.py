@@ -22,9 +22,9 @@ def angles(predicted: Tensor, truth: Tensor) -> Tensor:
         truth: `(3, H, W)`; NaN is unknown.
     """
     known = truth.isfinite().all(0)
-    p, t = predicted[:, known].double(), truth[:, known].double()
-    sine = torch.linalg.vector_norm(torch.linalg.cross(p, t, dim=0), dim=0)
-    return torch.rad2deg(torch.atan2(sine, (p * t).sum(0)))
+    (a, b, c), (x, y, z) = predicted[:, known].double(), truth[:, known].double()
+    square = (b * z - c * y).square_() + (c * x - a * z).square_() + (a * y - b * x).square_()
+    return torch.rad2deg(torch.atan2(square.sqrt_(), a * x + b * y + c * z))
 
 
 class NormalsMetrics:

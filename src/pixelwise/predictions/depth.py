@@ -35,10 +35,14 @@ class DepthPrediction(Prediction):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".ply", ".jpg")
-    beside: ClassVar[tuple[str, ...]] = (".json", ".view.jpg")
     metres: Tensor
     limits: tuple[float, float]
     intrinsics: Intrinsics | None = None
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The unit as JSON, the picture, and where the camera is known the points in space."""
+        return (".json", ".view.jpg", *((".ply",) if self.intrinsics else ()))
 
     @property
     def unit(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -24,11 +24,15 @@ class KeypointsPrediction(Prediction):
         edges: Pairs of point indices that are drawn as lines.
     """
 
-    beside: ClassVar[tuple[str, ...]] = (".json",)
     points: Tensor
     confidence: Tensor
     names: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers as JSON."""
+        return (".json",)
 
     def render(self) -> PillowImage.Image:
         """Draw points and edges over the image."""

@@ -29,8 +29,12 @@ class NormalsPrediction(Prediction):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (*EXACT, ".npy")
-    beside: ClassVar[tuple[str, ...]] = (".json",)
     vectors: Tensor
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The axes as JSON."""
+        return (".json",)
 
     def render(self) -> PillowImage.Image:
         """Draw (n + 1) / 2 with red right, green up and blue backward; unknown is black."""

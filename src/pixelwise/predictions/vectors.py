@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
@@ -42,9 +42,13 @@ class VectorPrediction(Prediction):
         names: What each number is of.
     """
 
-    beside: ClassVar[tuple[str, ...]] = (".json",)
     numbers: Tensor
     names: tuple[str, ...]
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers as JSON."""
+        return (".json",)
 
     @abstractmethod
     def words(self) -> list[str]:
