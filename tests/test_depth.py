@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, tensor
 
+from pixelwise.batch import predict_files
 from pixelwise.codecs.depth import DepthCodec
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder
@@ -316,7 +318,10 @@ class TestFolder:
 
     @pytest.mark.parametrize(
         ("unit", "guess"),
-        [(1.0, "depth_unit 0.001 .millimetres. would make it 1 m"), (1e-7, "depth_unit 0.001 .millimetres. would make it 1 m")],
+        [
+            (1.0, r"000.png: the median depth is 1000 m, .* in millimetres \(depth_unit 0.001\) it would be 1 m"),
+            (1e-7, r"the median depth is 0.0001 m, .* in millimetres \(depth_unit 0.001\) it would be 1 m"),
+        ],
     )
     def test_a_wrong_unit_is_noted_with_a_guess(self, tmp_path: Path, unit: float, guess: str) -> None:
         root = folder(tmp_path, meta={"depth_unit": unit})
@@ -460,6 +465,20 @@ def test_a_flip_test_of_a_symmetric_answer_is_the_answer() -> None:
     uneven = torch.nn.Conv2d(3, 1, (1, 3), padding=(0, 1))
     mirrored = uneven(image.flip(-1)).flip(-1)
     torch.testing.assert_close(task.respond({"network": uneven}, {"image": image})["depth"], (uneven(image) + mirrored) / 2)
+
+
+def test_predict_writes_counts_unit_and_picture_and_the_report_looks_around(
+    finished: Callable[[str], Path], tmp_path: Path
+) -> None:
+    PillowImage.new("RGB", (20, 10), (90, 80, 70)).save(tmp_path / "a.png")
+    told = predict_files(finished("depth"), [tmp_path / "a.png"], tmp_path / "out")
+    assert not told["failed"] and told["predictions"][0]["depth_unit"] == 1 / 256
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "a.json", "a.view.jpg"}
+    with PillowImage.open(tmp_path / "out" / "a.png") as counts, PillowImage.open(tmp_path / "out" / "a.view.jpg") as view:
+        assert counts.mode == "I;16" and view.mode == "RGB" and counts.size == view.size == (20, 10)
+    page = (finished("depth") / "report.html").read_text()
+    assert page.partition("seen otherwise")[2].partition("</div></div>")[0].count("<img") == 10
+    assert "seen otherwise" not in (finished("surface_normals") / "report.html").read_text()
 
 
 def test_unknown_depth_has_exactly_zero_gradient(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ PLAUSIBLE = (0.05, 200.0)
 UNITS = {
     0.001: "millimetres",
     0.01: "centimetres",
-    1 / 256: "the unit of KITTI",
-    1 / 5000: "the unit of TUM RGB-D",
+    1 / 256: "units of KITTI",
+    1 / 5000: "units of TUM RGB-D",
     1.0: "metres",
 }
 """Metres per count, the commonest first."""
@@ -90,7 +90,7 @@ class SurfaceScheme:
         return cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
 
     def decode_depth(self, path: Path) -> Depth:
-        """Return the depth in `path`; 0, negative, infinite and NaN are no readings.
+        """Return the depth in `path`, counts by `unit`, floats as metres; 0, negative, infinite and NaN are no readings.
 
         Raises:
             DataError: The file is damaged or no depth, or holds counts whose unit is not known.
@@ -113,7 +113,7 @@ class SurfaceScheme:
         if self.notes or not readings.size or PLAUSIBLE[0] <= (median := float(np.median(readings))) <= PLAUSIBLE[1]:
             return
         guess = next((u for u in UNITS if PLAUSIBLE[0] <= median / factor * u <= PLAUSIBLE[1]), None)
-        meant = f"; depth_unit {guess:g} ({UNITS[guess]}) would make it {median / factor * guess:.3g} m" if guess else ""
+        meant = f"; in {UNITS[guess]} (depth_unit {guess:g}) it would be {median / factor * guess:.3g} m" if guess else ""
         self.notes.append(f"{path}: the median depth is {median:.4g} m, so the unit is probably wrong{meant}")
 
     def decode_normals(self, path: Path) -> Normals:
