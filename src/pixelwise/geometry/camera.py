@@ -102,7 +102,8 @@ def normals_from_depth(
             window holds two surfaces. A jump in depth along the middle of a window is found from 4 % at 0.01.
 
     Returns:
-        (3, H, W), dtype of `depth`, of length 1, facing the camera (z < 0 but for grazing views); NaN where there is no reading, too few, or no plane.
+        (3, H, W), dtype of `depth`, of length 1, facing the camera (z < 0 but for grazing views); NaN where there is no
+        reading, too few in the window, or no plane.
     """
     assert window >= 3 and window % 2 == 1, "the window has a middle"
     known = depth.isfinite() & (depth > 0)
