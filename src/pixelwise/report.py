@@ -62,12 +62,12 @@ class Report:
     result: dict[str, Any]
     strips: list[Strip]
     events: list[dict[str, Any]]
-    views: list[Strip]
+    views: Sequence[Strip] = ()
 
     @classmethod
     def of(cls, folder: Path, recipe: Recipe, result: dict[str, Any], rows: list[Strip], views: Sequence[Strip] = ()) -> Report:
         """Gather the report of the run in `folder`."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), list(views))
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), views)
 
     def section(self) -> str:
         """Return the run as an HTML section."""

@@ -180,7 +180,11 @@ def _on_grid(sample: Sample) -> Tensor:
 
 @recipe
 def world_depth() -> Recipe:
-    """Metres of the embedded world's streets, 64 x 64; the sky has no depth."""
+    """Metres of the embedded world's streets, 64 x 64, 1.5 to 80 m; the sky has no depth.
+
+    Expect AbsRel 0.394 and delta1 0.44 on 128 unseen scenes (mean at each position 0.471 and 0.41, nearest neighbour 0.592,
+    median 0.641) after one minute of one CPU core with AMX.
+    """
     return Recipe(
         name="world_depth",
         task=Config(range=(1.5, 80.0), loss=Loss(l1=1.0, gradient=0.5)),
