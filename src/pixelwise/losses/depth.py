@@ -39,7 +39,7 @@ def scale_invariant_log_loss(prediction: Tensor, target: Tensor, valid: Tensor, 
 def gradient_matching_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, scales: int = 4) -> Tensor:
     """Return the sum over scales of the mean |horizontal| + |vertical| change of the error: edges where the truth has them.
 
-    Li and Snavely 2018 (MegaDepth), equation 4, and Ranftl et al. 2020 (MiDaS), equation 11. Scale k sees every 2^k-th pixel;
+    Li and Snavely 2018 (MegaDepth) and Ranftl et al. 2020 (MiDaS). Scale k sees every 2^k-th pixel;
     a change counts if both of its pixels are valid, and a scale is divided by its number of valid pixels.
 
     Args:

@@ -162,7 +162,12 @@ def _on_grid(sample: Sample) -> Tensor:
 
 @recipe
 def world_normals() -> Recipe:
-    """Surface normals of the embedded world's streets, 64 x 64; the sky has none."""
+    """Surface normals of the embedded world's streets, 64 x 64; the sky has none.
+
+    Expect a mean angle of 26.1 degrees on 128 unseen scenes (mean at each position 32.2, nearest neighbour 37.7, mean direction
+    50.8) after one minute of one CPU core with AMX. The nearest neighbour still has more pixels within 5 degrees (42 to 28 %):
+    every scene has the same flat ground.
+    """
     return Recipe(
         name="world_normals",
         task=Config(),
