@@ -23,6 +23,7 @@ from pixelwise.losses.normals import angular_loss, cosine_loss, squared_distance
 from pixelwise.metrics.normals import NormalsMetrics, angles
 from pixelwise.predictions.normals import NormalsPrediction
 from pixelwise.recipe import find_recipe
+from pixelwise.run import Data
 
 NAN = math.nan
 LOSSES = (cosine_loss, angular_loss, squared_distance_loss)
@@ -210,7 +211,11 @@ class TestFolder:
             (tmp_path / name).mkdir()
             for i in range(2):
                 PillowImage.new("RGB" if name == "images" else "L", (8, 8)).save(tmp_path / name / f"{i}.png")
-        dataset = depth_folder.Config(root=str(tmp_path), depth_unit=0.01, val_fraction=0.5).open("train")
+        data = depth_folder.Config(root=str(tmp_path), depth_unit=0.01, val_fraction=0.5)
+        with pytest.raises(UsageError, match="needs the field 'normals'") as refused:
+            Data.of(find_recipe("surface_normals").model_copy(update={"data": data}))
+        assert "data.intrinsics=fx,fy,cx,cy" in refused.value.hint
+        dataset = data.open("train")
         assert dataset.fields == ("image", "depth")
         with pytest.raises(DataError, match="need the camera") as caught:
             dataset.sample(0, ("normals",))

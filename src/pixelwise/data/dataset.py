@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -73,10 +74,12 @@ class Dataset(ABC):
     Attributes:
         meta: What the numbers in the fields mean.
         fields: Names of the fields on offer.
+        missing: By the name of a field that is not on offer but could be: what to do about it.
     """
 
     meta: Meta
     fields: tuple[str, ...]
+    missing: Mapping[str, str] = MappingProxyType({})
 
     @cached_property
     def notes(self) -> list[str]:

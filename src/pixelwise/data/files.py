@@ -147,6 +147,7 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, list(indices)
         self.meta, self.fields, self.notes = dataset.meta, dataset.fields, dataset.notes
+        self.missing = dataset.missing
 
     def __len__(self) -> int:
         return len(self.indices)

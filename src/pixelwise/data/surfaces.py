@@ -44,6 +44,7 @@ UNIT_LENGTH = (0.9, 1.1)
 """Lengths that are brought to 1; 8 bits per channel put a length of 1 within 0.99 and 1.01."""
 NO_LENGTH = 0.1
 """Length up to which a vector says that nothing is known."""
+CAMERA_HINT = "normals follow from depth where the camera is known: set data.intrinsics=fx,fy,cx,cy, or all four in meta.json"
 KEYS = ("fx", "fy", "cx", "cy")
 
 
@@ -144,7 +145,7 @@ class SurfaceScheme:
             DataError: The camera is not known.
         """
         if self.intrinsics is None:
-            raise DataError(f"normals from {path} need the camera", "set data.intrinsics=fx,fy,cx,cy, or fx ... in meta.json")
+            raise DataError(f"normals from {path} need the camera", CAMERA_HINT)
         return Normals(normals_from_depth(depth.metres, self.intrinsics), depth.frame)
 
 

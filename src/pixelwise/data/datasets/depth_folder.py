@@ -18,7 +18,7 @@ from pixelwise.data.files import ValFraction, ValFrom, checked, images_in, part,
 from pixelwise.data.images import decode_image, image_size
 from pixelwise.data.labels import require_same_size
 from pixelwise.data.sample import Field, Image, Sample
-from pixelwise.data.surfaces import DEPTH_SUFFIXES, NORMALS_SUFFIXES, SurfaceScheme
+from pixelwise.data.surfaces import CAMERA_HINT, DEPTH_SUFFIXES, NORMALS_SUFFIXES, SurfaceScheme
 from pixelwise.errors import DataError
 from pixelwise.geometry.camera import Camera, Intrinsics
 from pixelwise.geometry.frame import Frame
@@ -83,6 +83,7 @@ class DepthFolder(Dataset):
         self.computed = "normals" not in files and camera is not None
         self.fields = (*files, "normals") if self.computed else tuple(files)
         self.meta = Meta(camera=Camera(camera, image_size(files["image"])) if camera else None)
+        self.missing = {} if "normals" in self.fields else {"normals": CAMERA_HINT}
         self.notes = scheme.notes
 
     def __len__(self) -> int:
