@@ -189,3 +189,17 @@ def test_warped_truth_of_the_world_is_the_truth_of_the_warped_world(matrix: np.n
     exact = np.array_equal(np.abs(matrix[:2, :2]), np.eye(2)) or abs(matrix[0, 0]) < 1e-9
     if exact:  # whole pixels: the same readings, turned
         torch.testing.assert_close(there[:, both], at_home[:, both], atol=2e-4, rtol=0)
+
+
+def test_a_zoomed_picture_of_the_world_has_the_depth_and_normals_of_the_world_seen_larger() -> None:
+    """The same scene drawn at twice the size is the picture zoomed by 2: metres and directions stay, but for half a pixel."""
+    near, far = (
+        world.Config(scenes=32, size=size).open("train").sample(2, ("depth", "normals")) for size in ((64, 64), (128, 128))
+    )
+    zoomed = near.warp(scaling(2, 2), (128, 128))
+    (ours,), (theirs,) = (sample["depth"].tensors().values() for sample in (zoomed, far))
+    both = ours.isfinite() & theirs.isfinite()
+    assert both.double().mean() > 0.5 and ((ours / theirs)[both].log().abs() < 0.03).double().mean() > 0.85
+    (ours,), (theirs,) = (sample["normals"].tensors().values() for sample in (zoomed, far))
+    off = angles(torch.where(both, ours, 1), torch.where(both, theirs, math.nan))
+    assert off.median() < 0.5 and (off < 5).double().mean() > 0.8  # round things turn within half a pixel
