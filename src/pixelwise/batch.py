@@ -16,8 +16,6 @@ from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.model import Model, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
-from pixelwise.predictions.keypoints import KeypointsPrediction
-from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.score_maps import DenseClassifier
 
 
@@ -104,7 +102,8 @@ def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str,
     for note in prediction.notes:
         print(f"note: {path}: {note}", file=sys.stderr)
     prediction.save(target)
-    if isinstance(prediction, KeypointsPrediction | VectorPrediction):
-        prediction.save(target.with_suffix(".json"))
+    for suffix in prediction.beside:
+        _require_new(path, target.with_suffix(suffix), images)
+        prediction.save(target.with_suffix(suffix))
     notes = {"notes": list(prediction.notes)} if prediction.notes else {}
     return {"file": str(path), "saved": str(target), **prediction.to_json(), **notes}

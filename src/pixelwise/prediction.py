@@ -31,7 +31,7 @@ class Prediction(ABC):
     Attributes:
         image: The image it was asked about, uint8 `(C, H, W)`.
         notes: What the user should know about how the answer came about.
-        suffixes: Of the image files that can hold the answer.
+        suffixes: Of the files that can hold the answer, beside `.json`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (*EXACT, ".jpg", ".jpeg", ".webp", ".gif")
@@ -43,6 +43,11 @@ class Prediction(ABC):
         """Memory that the answer takes beside the image."""
         return sum(value.nbytes for name, value in vars(self).items() if isinstance(value, Tensor) and name != "image")
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Suffixes of the files that `pixelwise predict` writes beside the answer; by default there are none."""
+        return ()
+
     @abstractmethod
     def render(self) -> PillowImage.Image:
         """Draw the answer as an RGB picture: of the image's own size, unless the answer lies on no pixel."""
@@ -50,6 +55,10 @@ class Prediction(ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain numbers and names."""
+
+    def views(self) -> list[PillowImage.Image]:
+        """Return further pictures of the answer that a report shows in a row; by default there are none."""
+        return []
 
     def answer(self) -> PillowImage.Image:
         """Return the answer itself as an image file would hold it; by default the picture."""

@@ -34,6 +34,13 @@ def strips(model: Model, dataset: Dataset, count: int = STRIPS) -> list[Strip]:
     return rows
 
 
+def views(model: Model, dataset: Dataset) -> list[Strip]:
+    """Return further pictures of the truth and of our answer for the first sample, as far as their kind has any."""
+    sample = dataset.sample(0, model.task.fields)
+    rows = [answer.views() for answer in (model.task.truth(sample), model.predict([sample])[0])]
+    return [row for row in rows if row]
+
+
 def sheet(rows: Sequence[Strip], height: int = HEIGHT, gap: int = 4) -> PillowImage.Image:
     """Paste rows of pictures into one picture, each scaled to `height` pixels."""
     scaled = [[p.resize((max(1, p.width * height // p.height), height)) for p in row] for row in rows]
@@ -55,11 +62,12 @@ class Report:
     result: dict[str, Any]
     strips: list[Strip]
     events: list[dict[str, Any]]
+    views: Sequence[Strip] = ()
 
     @classmethod
-    def of(cls, folder: Path, recipe: Recipe, result: dict[str, Any], rows: list[Strip]) -> Report:
+    def of(cls, folder: Path, recipe: Recipe, result: dict[str, Any], rows: list[Strip], views: Sequence[Strip] = ()) -> Report:
         """Gather the report of the run in `folder`."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")))
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), views)
 
     def section(self) -> str:
         """Return the run as an HTML section."""
@@ -68,8 +76,13 @@ class Report:
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
 <p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
-<p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
+{self._views()}<p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
+
+    def _views(self) -> str:
+        shown = "".join(map(_strip, self.views))
+        note = '<p class="note">truth and ours of the first sample, seen otherwise:</p>'
+        return f'{note}<div class="strips" style="grid-template-columns:1fr">{shown}</div>\n' if shown else ""
 
     def page(self) -> str:
         """Return the run as a whole page."""

@@ -28,7 +28,7 @@ from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageErro
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import Description, Model, load
 from pixelwise.recipe import Recipe
-from pixelwise.report import Report, sheet, strips
+from pixelwise.report import Report, sheet, strips, views
 from pixelwise.seeds import mixed
 from pixelwise.task import Task
 
@@ -53,7 +53,8 @@ class Data:
         missing = [name for name in task.fields if name not in train.fields]
         if missing:
             what = f"{recipe.task.kind} needs the field {missing[0]!r}; {recipe.data.kind} has {', '.join(train.fields)}"
-            raise UsageError(what, "choose another data.kind, or name the field in the task's settings")
+            hint = train.missing.get(missing[0], "choose another data.kind, or name the field in the task's settings")
+            raise UsageError(what, hint)
         task.check(recipe.view, recipe.augment)
         return cls(train, val, task)
 
@@ -236,7 +237,7 @@ def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
     result["seconds"] = round(max(event["time"] for event in read(folder / "metrics.jsonl")), 1)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     model.to("cpu").save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
-    report = Report.of(folder, recipe, result, strips(model, data.val))
+    report = Report.of(folder, recipe, result, strips(model, data.val), views(model, data.val))
     (folder / "report.html").write_text(report.page())
     sheet(report.strips).save(folder / "strips.png")
     return report

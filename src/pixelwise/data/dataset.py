@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from pixelwise.config import Config
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
+from pixelwise.geometry.camera import Camera
 
 
 class Vector(Config):
@@ -45,6 +47,8 @@ class Meta(Config):
     """Pairs of keypoints to draw a line between."""
     vectors: dict[str, Vector] = Field(default={})
     """By field: the categories, labels or value of whole pictures."""
+    camera: Camera | None = None
+    """The one camera that took all pictures, if it is known."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -70,10 +74,12 @@ class Dataset(ABC):
     Attributes:
         meta: What the numbers in the fields mean.
         fields: Names of the fields on offer.
+        missing: By the name of a field that is not on offer but could be: what to do about it.
     """
 
     meta: Meta
     fields: tuple[str, ...]
+    missing: Mapping[str, str] = MappingProxyType({})
 
     @cached_property
     def notes(self) -> list[str]:

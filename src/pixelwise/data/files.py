@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,23 +17,27 @@ from pixelwise.data.images import SUFFIXES
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
 
+ValFrom = Annotated[
+    Literal["anywhere", "end"],
+    Setting(description="what is held out: a fixed random choice of names, or the last ones in order (frames of one video)"),
+]
 ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """Return the images below `folder`, sorted, by their path in it without suffix.
+def images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> dict[str, Path]:
+    """Return the images below `folder`, or the files with other `suffixes`, sorted, by their path in it without suffix.
 
     Raises:
         DataError: There is none, or two differ only by suffix.
     """
     found: dict[str, Path] = {}
     for parent, _, names in os.walk(folder):
-        for path in (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES):
+        for path in (Path(parent, name) for name in names if Path(name).suffix.lower() in suffixes):
             other = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
             if other is not path:
                 raise DataError(f"{path} and {other.name} have the same name", "remove or rename one of them")
     if not found:
-        raise DataError(f"no images in {folder}", f"expected files ending in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"no images in {folder}", f"expected files ending in {', '.join(sorted(suffixes))}")
     return dict(sorted(found.items()))
 
 
@@ -99,6 +103,29 @@ def part(
     return [i for i, group in enumerate(groups) if (group in held) == (split == "val")]
 
 
+def part_in_order(keys: Sequence[str], split: str, fraction: float, where: str = "data") -> list[int]:
+    """Part items into train and, last in the order of their names, val: neighbouring frames of a video are nearly equal.
+
+    Args:
+        keys: Names of the items, sorted.
+        split: "train" or "val".
+        fraction: Share held out; at least one item.
+        where: What to call the data in a message.
+
+    Returns:
+        The indices of the items of `split`, ascending.
+
+    Raises:
+        DataError: A side is empty, or there is no such split.
+    """
+    if split not in ("train", "val"):
+        raise DataError(f"{where}: no split {split!r}", "there are train and val")
+    first = len(keys) - max(1, round(fraction * len(keys)))
+    if first < 1:
+        raise DataError(f"{where}: holding out {len(keys) - first} of {len(keys)} leaves nothing to train on")
+    return list(range(first) if split == "train" else range(first, len(keys)))
+
+
 def read_json(path: Path) -> Any:
     """Return the contents of a JSON file.
 
@@ -120,6 +147,7 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, list(indices)
         self.meta, self.fields, self.notes = dataset.meta, dataset.fields, dataset.notes
+        self.missing = dataset.missing
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -143,6 +143,22 @@ def decode_labels(
     return torch.from_numpy(labels)
 
 
+def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
+    """Decode a grey image of 8 or 16 bits to its values as stored, int32 (H, W).
+
+    Raises:
+        DataError: The file is unreadable, lossy, or in colours.
+    """
+    name = name_of(source)
+    with _opened(source, pixel_limit) as image:
+        if image.format in ("JPEG", "MPO", "WEBP"):
+            raise DataError(f"{name}: measurements in a {image.format} are altered by its compression", "save them as PNG")
+        if image.mode != "L" and not image.mode.startswith("I"):
+            what = _MODE_NAMES.get(image.mode, image.mode)
+            raise DataError(f"{name}: a {what} image holds no measurements", "save them as a grey PNG of 16 bits")
+        return np.asarray(image).astype(np.int32)
+
+
 def name_of(source: Path | bytes) -> str:
     """Return what to call `source` in a message."""
     return "image" if isinstance(source, bytes) else str(source)

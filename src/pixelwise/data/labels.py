@@ -76,6 +76,6 @@ def require_same_size(fields: dict[str, Field], paths: tuple[Path, Path]) -> Non
     """
     sizes = [field.frame.size for field in fields.values()]
     if len(set(sizes)) > 1:
-        (height, width), (other_height, other_width) = sizes
+        (height, width), (other_height, other_width) = sizes[0], next(size for size in sizes if size != sizes[0])
         what = f"{width}x{height}, but {paths[1]} is {other_width}x{other_height}"
         raise DataError(f"{paths[0]}: {what}", SKIP_HINT)

@@ -71,7 +71,12 @@ class LabelMap(Field):
 
 @dataclass(frozen=True, eq=False)
 class Depth(Field):
-    """Distance along the camera's axis: `metres` (H, W) float32; NaN is unknown. A zoom leaves metres as they are."""
+    """Distance along the camera's axis: `metres` (H, W) float32; NaN is unknown.
+
+    A zoom is another lens, not another place: the scene stays where it is, so metres stay as they are, and what follows from
+    depth and camera does so with `Intrinsics.moved`. How large a thing looks then tells its distance no longer: a network that
+    is to learn metres of one camera should not see its training pictures zoomed.
+    """
 
     metres: Tensor
     frame: Frame

@@ -29,6 +29,11 @@ class KeypointsPrediction(Prediction):
     names: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers as JSON."""
+        return (".json",)
+
     def render(self) -> PillowImage.Image:
         """Draw points and edges over the image."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)

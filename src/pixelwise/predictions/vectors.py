@@ -45,6 +45,11 @@ class VectorPrediction(Prediction):
     numbers: Tensor
     names: tuple[str, ...]
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers as JSON."""
+        return (".json",)
+
     @abstractmethod
     def words(self) -> list[str]:
         """Return the answer as lines."""
