@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from PIL import Image as PillowImage
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.engine.logs import read
-from pixelwise.evaluation import beats_baselines, evenly, protocol_line, table
+from pixelwise.evaluation import beats_baselines, evenly, parts_table, protocol_line, table
 from pixelwise.model import Model
-from pixelwise.page import document, figure, line_chart
+from pixelwise.page import captioned, document, figure, line_chart
 from pixelwise.page import table as html_table
 from pixelwise.recipe import Recipe
 
@@ -55,11 +55,19 @@ class Report:
     result: dict[str, Any]
     strips: list[Strip]
     events: list[dict[str, Any]]
+    pictures: dict[str, PillowImage.Image] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, recipe: Recipe, result: dict[str, Any], rows: list[Strip]) -> Report:
-        """Gather the report of the run in `folder`."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")))
+    def of(
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        result: dict[str, Any],
+        rows: list[Strip],
+        pictures: dict[str, PillowImage.Image],
+    ) -> Report:
+        """Gather the report of the run in `folder`; `pictures` have captions as keys."""
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures)
 
     def section(self) -> str:
         """Return the run as an HTML section."""
@@ -68,8 +76,13 @@ class Report:
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
 <p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
+{self._parts()}{"".join(captioned(figure(p, "", 1024), caption) for caption, p in self.pictures.items())}
 <p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
+
+    def _parts(self) -> str:
+        rows = parts_table(self.result)
+        return f"<details><summary>in detail</summary>{html_table(rows)}</details>" if rows else ""
 
     def page(self) -> str:
         """Return the run as a whole page."""
