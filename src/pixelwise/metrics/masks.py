@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelwise.metrics.averages import averages, named
+from pixelwise.metrics.confusion import confusion
 
 
 class MaskMetrics:
@@ -21,30 +22,28 @@ class MaskMetrics:
     A metric that cannot be measured has no key.
 
     Attributes:
-        counts: int64 `(L, 4)`: of P and G, of P, of G, known.
+        counts: int64 `(L, 2, 2)`: pixels of each mask by truth (row) and prediction (column), 0 outside and 1 inside.
     """
 
     def __init__(self, masks: Sequence[str]) -> None:
         """Begin with no pixels of the named `masks`."""
         self.masks = tuple(masks)
-        self.counts = torch.zeros(len(masks), 4, dtype=torch.int64)
+        self.counts = torch.zeros(len(masks), 2, 2, dtype=torch.int64)
 
     def update(self, predicted: Tensor, truth: Tensor) -> None:
         """Take in one image's masks `(L, H, W)`: 1 or 0 as predicted; 1, 0 or 255 for unknown in truth."""
-        known, ours, true = truth != 255, predicted == 1, truth == 1
-        ours = ours & known
-        self.counts += torch.stack([kind.sum((1, 2)) for kind in (ours & true, ours, true, known)], 1).cpu()
+        self.counts += confusion(predicted, truth, 2).cpu()
 
     def compute(self) -> dict[str, float]:
         """Return every metric over everything taken in."""
-        both, ours, true, known = self.counts.double().unbind(1)
+        counts = self.counts.double()
+        both, ours, true = counts[:, 1, 1], counts[:, :, 1].sum(1), counts[:, 1].sum(1)
         iou, dice = both / (ours + true - both), 2 * both / (ours + true)
-        wrong = (ours + true - 2 * both).sum()
         return averages(
             {
                 "miou_present": iou,
                 "mdice_present": dice,
-                "pixel_accuracy": 1 - wrong / known.sum(),
+                "pixel_accuracy": (counts[:, 0, 0] + both).sum() / counts.sum(),
                 **named("iou", self.masks, iou),
                 **named("dice", self.masks, dice),
             }

@@ -148,10 +148,8 @@ class Task(PixelTask):
     def check(self, view: View, augment: Augment) -> None:
         """Refuse zooms where pictures keep their own size: the tiles of a large one would not fit together."""
         if self.config.scales_test != (1.0,) and view.fit == "native":
-            what = (
-                "task.scales_test needs view.fit = stretch or letterbox: a zoomed tile is not that part of the zoomed picture"
-            )
-            raise UsageError(what, "set view.fit=stretch, or leave task.scales_test out")
+            what = "task.scales_test needs view.fit=stretch or letterbox: a zoomed tile is not part of the zoomed picture"
+            raise UsageError(what, "set view.fit, or leave task.scales_test out")
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, the codec's sheets out."""
@@ -388,9 +386,9 @@ def em_membrane() -> Recipe:
         network=unet.Config(width=16, depth=4),
         optimizer=Optimizer(kind="adamw", lr=2e-3, weight_decay=0.01),
         schedule=Schedule(kind="cosine", warmup_steps=20),
-        steps=500,
+        steps=300,
         batch_size=4,
-        evaluate_every=250,
+        evaluate_every=150,
     )
 
 
