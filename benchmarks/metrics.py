@@ -5,9 +5,9 @@
 Claim. No metric of dense prediction takes longer than the forward pass of the smallest network: a U-Net of two levels and eight
 channels, which nobody would deploy.
 
-Protocol. Every round times the network and each metric in turn, on one thread and in CPU seconds, so that a busy machine disturbs
-all alike. A ratio is taken within a round; the figure is the median over the rounds, with quartiles. The maps are noise in blocks
-of 16 pixels, a tenth unknown.
+Protocol. Every round times the network and each metric in turn, on one thread and in CPU seconds, so that a busy machine
+disturbs all alike. A ratio is taken within a round; the figure is the median over the rounds, with quartiles. The true maps are
+noise in blocks of 16 pixels, a tenth unknown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Segmentation with labels and masks: losses, weights, metrics, files, settings and runs, by hand or against other libraries."""
+"""Segmentation with labels and masks: losses, weights, metrics, files, settings and runs, by hand or by other libraries."""
 
 from __future__ import annotations
 
@@ -204,11 +204,12 @@ def test_masks_round_trip_with_a_threshold() -> None:
         MasksCodec(2, ((1.0, 1.0),))
 
 
-@pytest.mark.parametrize(("codec", "probability"), [(LabelMapCodec(3), torch.softmax), (MasksCodec(3), None)])
+@pytest.mark.parametrize(
+    ("codec", "probability"), [(LabelMapCodec(3), torch.softmax), (MasksCodec(3), lambda z, _: z.sigmoid())]
+)
 def test_averaged_logits_have_the_mean_probability(codec: Any, probability: Any) -> None:
     outputs = torch.randn(4, 2, 3, 2, 2, generator=random(), dtype=torch.float64) * 5
-    of = (lambda z, axis: probability(z, axis)) if probability else (lambda z, axis: z.sigmoid())
-    torch.testing.assert_close(of(codec.averaged(outputs), 1), of(outputs, 2).mean(0))
+    torch.testing.assert_close(probability(codec.averaged(outputs), 1), probability(outputs, 2).mean(0))
 
 
 # Metrics
@@ -547,7 +548,7 @@ def test_flips_and_zooms_average_probabilities(labelling: Any) -> None:
 def test_zooms_are_refused_where_pictures_are_seen_in_tiles() -> None:
     task = Config(scales_test=(0.75, 1, 1.25)).build(Meta(classes=("a", "b")))
     task.check(View(size=(32, 32)), Augment())
-    with pytest.raises(UsageError, match="task.scales_test needs view.fit=stretch or letterbox"):
+    with pytest.raises(UsageError, match=r"task\.scales_test needs view\.fit=stretch or letterbox"):
         task.check(View(size=(32, 32), fit="native"), Augment())
 
 

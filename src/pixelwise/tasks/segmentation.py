@@ -375,7 +375,8 @@ def camvid() -> Recipe:
 def em_membrane() -> Recipe:
     """Cell borders under the electron microscope, 16 pictures of 512 x 512 of which 4 are held out: the task U-Net is from.
 
-    Expect nothing yet.
+    Expect mIoU 0.790 and Boundary mIoU 0.760 on the 4 (labels of the most similar picture 0.482 and 0.427) after 2 minutes of
+    one core with AMX, 8 on a busy machine. All pictures are slices of one block of tissue: do not compare with the challenge.
     """
     return Recipe(
         name="em_membrane",
@@ -416,7 +417,7 @@ def world_multilabel() -> Recipe:
 def camvid_full() -> Recipe:
     """CamVid at its full 480 x 360, rare classes weighed by median frequency, answers averaged with the mirrored picture's.
 
-    Crops of 240 x 240 in training; not measured yet. Weights of the 367 training images as in SegNet's own configuration.
+    Trained on crops of 240 x 240. Not measured yet.
     """
     return camvid().model_copy(
         update={
@@ -431,9 +432,9 @@ def camvid_full() -> Recipe:
 
 @recipe
 def clothing() -> Recipe:
-    """Clothes and body parts in 59 tags, 220 street photographs with 30 held out, from scratch; not measured yet.
+    """Clothes and body parts in 59 tags, 220 street photographs of which 30 are held out, from scratch.
 
-    Most tags are rare: Lovasz-softmax counts every tag of a batch alike.
+    Most tags are rare, and Lovasz-softmax counts every tag of a batch alike. Not measured yet.
     """
     return Recipe(
         name="clothing",
