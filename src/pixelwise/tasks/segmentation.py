@@ -407,7 +407,8 @@ def masks() -> Recipe:
 def world_multilabel() -> Recipe:
     """What is alive, what could move, and what is near, in scenes of the embedded world, 64 x 64: masks that overlap.
 
-    Expect nothing yet.
+    Expect mIoU 0.652 on 128 unseen scenes (masks of the most similar scene 0.310, where each mostly is 0.257, everywhere 0.194)
+    after 2 minutes of one core with AMX, 7 on a busy machine.
     """
     task = Config(labelling="multilabel", loss=Losses(dice=1))
     return world_segmentation().model_copy(update={"name": "world_multilabel", "task": task})
