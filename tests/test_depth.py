@@ -477,7 +477,8 @@ def test_predict_writes_counts_unit_and_picture_and_the_report_looks_around(
     with PillowImage.open(tmp_path / "out" / "a.png") as counts, PillowImage.open(tmp_path / "out" / "a.view.jpg") as view:
         assert counts.mode == "I;16" and view.mode == "RGB" and counts.size == view.size == (20, 10)
     page = (finished("depth") / "report.html").read_text()
-    assert page.partition("seen otherwise")[2].partition("</div></div>")[0].count("<img") == 10
+    captions = re.findall("<figcaption>([^<]*seen otherwise)</figcaption>", page)
+    assert captions == ["the truth of the first sample, seen otherwise", "our answer of the first sample, seen otherwise"]
     assert "seen otherwise" not in (finished("surface_normals") / "report.html").read_text()
 
 

@@ -33,8 +33,10 @@ def test_class_absent_from_both_has_no_part():
         "frequency_weighted_iou": 0.775,
         "iou/a": 4 / 5,
         "iou/b": 3 / 4,
+        "accuracy/a": 1,
+        "accuracy/b": 3 / 4,
     }
-    assert found == pytest.approx(expected)
+    assert {name: value for name, value in found.items() if "boundary" not in name} == pytest.approx(expected)
 
 
 def test_class_absent_from_the_truth_but_predicted_counts_as_zero():

@@ -85,7 +85,7 @@ def test_the_report_of_a_run_is_one_file_with_its_numbers(finished: Finished, ki
         assert f"{metrics[result['primary']]:.4g}" in read.text
     assert {"ours", *result["baselines"], result["primary"], kind} <= set(re.findall(r"[\w@.]+", said))
     assert "3 of 3 samples of val" in said and '"scenes": 12' in said
-    assert sum(tag == "img" for tag, _ in read.tags) == 3 * 3
+    assert sum(tag == "img" for tag, _ in read.tags) == 3 * 3 + (kind == "segmentation")  # what is taken for what
     events = [json.loads(line) for line in (finished(kind) / "metrics.jsonl").read_text().splitlines()]
     losses = {f"loss {name}" for event in events for name in event.get("losses", {})}
     charts = [attributes["aria-label"] for tag, attributes in read.tags if tag == "svg"]
@@ -101,6 +101,8 @@ def test_the_table_by_hand() -> None:
         ["ours", "0.1235", "21.5"],
         ["constant", "0.2", "14.25"],
         ["identity", "0.3142", "-"],
+        ["", "iou"],
+        ["wall", "0.5"],
     ]
 
 
@@ -153,6 +155,14 @@ def test_the_sheet_of_strips() -> None:
     made = sheet(rows, height=40, gap=4)
     assert made.size == (4 + 20 + 4 + 80 + 4, 40 + 2 * 4)
     assert [made.getpixel((x, 20)) for x in (10, 50)] == [(255, 0, 0), (255, 255, 255)]
+
+
+def test_pictures_beside_the_numbers_have_captions() -> None:
+    shown = replace(report(), pictures={"what is <called> what": PillowImage.new("RGB", (600, 700), "white")})
+    text = shown.section()
+    assert "<figcaption>what is &lt;called&gt; what</figcaption>" in text
+    with PillowImage.open(io.BytesIO(base64.b64decode(re.findall(r"image/jpeg;base64,([^\"]*)", text)[0]))) as image:
+        assert image.size == (600, 700), "not made smaller"
 
 
 def test_a_page_of_several_runs() -> None:

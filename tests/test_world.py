@@ -26,7 +26,7 @@ from pixelwise.errors import DataError
 from pixelwise.seeds import generator
 
 SIZE = (64, 64)
-STREET = ("image", "labels", "instances", "depth", "normals", "boundaries", "edges", "night", "thermal")
+STREET = ("image", "labels", "instances", "depth", "normals", "boundaries", "masks", "edges", "night", "thermal")
 
 
 def quiet(name):

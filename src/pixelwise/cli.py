@@ -253,7 +253,7 @@ def train(chosen: argparse.Namespace) -> int:
 
         made = find_recipe(chosen.what).override(pairs)
         data = Data.of(made)  # so that a mistake in the data leaves no folder behind
-        folder = start(made, Path(options["out"]) if "out" in options else None)
+        folder = start(data.settled(made), Path(options["out"]) if "out" in options else None)
     from pixelwise.run import proceed, summary
 
     proceed(folder, data)
@@ -280,7 +280,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
     split = options.get("split", "val")
     model, train_data, data = open_run(Path(chosen.run), split, pairs)
-    result = measured(model, train_data, data, split, options.get("limit"))
+    result, _ = measured(model, train_data, data, split, options.get("limit"))
     if chosen.json:
         _print_json(result)
     else:

@@ -57,9 +57,9 @@ def demonstrate(out: Path | None = None, steps: int | None = None) -> int:
 def _one(recipe: Recipe, folder: Path) -> Report:
     if (folder / "recipe.json").exists():
         recipe = Recipe.load(folder / "recipe.json")
-    else:
-        start(recipe, folder)
     data = Data.of(recipe)
+    if not (folder / "recipe.json").exists():
+        start(data.settled(recipe), folder)
     return conclude(folder, recipe, data, trained(folder, recipe, data))
 
 

@@ -10,7 +10,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.thumbnails import LIMIT
 from pixelwise.model import Model
 from pixelwise.prediction import Prediction
-from pixelwise.task import Task
+from pixelwise.task import Metrics, Task
 
 BATCH = 8
 Predict = Callable[[Sequence[Sample]], list[Prediction]]
@@ -22,8 +22,8 @@ def evenly(count: int, limit: int | None) -> list[int]:
     return [i * count // kept for i in range(kept)]
 
 
-def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
-    """Return the metrics of each predictor over the data set, every sample read once.
+def accumulate(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Metrics]:
+    """Return the filled accumulator of each predictor over the data set, every sample read once.
 
     Args:
         task: Whose metrics.
@@ -38,21 +38,29 @@ def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit:
         for name, predict in predictors.items():
             for prediction, sample in zip(predict(samples), samples, strict=True):
                 task.score(metrics[name], prediction, sample)
-    return {name: metric.compute() for name, metric in metrics.items()}
+    return metrics
 
 
-def evaluate(model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
+def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
+    """Return the metrics of each predictor; arguments as for `accumulate`."""
+    return {name: metric.compute() for name, metric in accumulate(task, dataset, predictors, limit).items()}
+
+
+def evaluate(
+    model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None
+) -> tuple[dict[str, Any], Metrics]:
     """Measure the model and its task's baselines.
 
     Returns:
-        `metrics` (ours), `baselines` (by name), and `protocol`, which says what the numbers mean.
+        `metrics` (ours), `baselines` (by name), and `protocol`, which says what the numbers mean; and our accumulator.
     """
     task = model.task
     predictors: dict[str, Predict] = {"ours": model.predict}
     for name, predictor in task.baselines(train).items():
         predictors[name] = lambda samples, one=predictor: [one(sample) for sample in samples]  # type: ignore[misc]
-    measured = measure(task, dataset, predictors, limit)
-    return {
+    accumulated = accumulate(task, dataset, predictors, limit)
+    measured = {name: metric.compute() for name, metric in accumulated.items()}
+    result = {
         "recipe": model.description.recipe,
         "metrics": measured.pop("ours"),
         "baselines": measured,
@@ -66,6 +74,7 @@ def evaluate(model: Model, train: Dataset, dataset: Dataset, split: str, limit: 
             "baselines_fitted_on": min(len(train), LIMIT),
         },
     }
+    return result, accumulated["ours"]
 
 
 def beats_baselines(result: dict[str, Any]) -> bool:
@@ -86,6 +95,18 @@ def table(result: dict[str, Any]) -> list[list[str]]:
         return f"{metrics[name]:.4g}" if name in metrics else "-"
 
     return [["", *names], *[[title, *[cell(metrics, name) for name in names]] for title, metrics in rows.items()]]
+
+
+def parts_table(result: dict[str, Any]) -> list[list[str]]:
+    """Return our metrics called `metric/part`, such as of single classes, as rows of text; empty if there are none."""
+    parts: dict[str, dict[str, float]] = {}
+    for name, value in result["metrics"].items():
+        metric, *rest = name.split("/")
+        if len(rest) == 1:
+            parts.setdefault(rest[0], {})[metric] = value
+    columns = list(dict.fromkeys(metric for values in parts.values() for metric in values))
+    rows = [[part, *(f"{v[c]:.4g}" if c in v else "-" for c in columns)] for part, v in parts.items()]
+    return [["", *columns], *rows] if rows else []
 
 
 def text_table(result: dict[str, Any]) -> str:

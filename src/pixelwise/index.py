@@ -166,8 +166,10 @@ def check_settings(name: str, settings: Sequence[dict[str, Any]], pairs: Sequenc
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)
-        kinds = [schema.get("type") for schema in schemas]
-        wanted = str if kinds == ["string"] else tuple[Any, ...] if kinds == ["array"] else None
+        kinds = [part.get("type") for schema in schemas for part in schema.get("anyOf", [schema])]
+        wanted: Any = str if kinds == ["string"] else tuple[Any, ...] if kinds == ["array"] else None
+        if "array" in kinds and len(kinds) > 1:
+            wanted = tuple[Any, ...] | None
         problem = _problem(parse_value(text, wanted), schemas)
         if problem:
             raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")

@@ -41,13 +41,17 @@ def parse_bytes(text: str) -> int:
 def parse_value(text: str, wanted: object = None) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
 
-    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024; where it is a tuple, `a,b` is a list.
+    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024; where it may be a tuple, `a,b` is one.
     """
     try:
         value = json.loads(text)
     except ValueError:
         height, x, width = text.partition("x")
         value = [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text
-    if isinstance(value, str) and typing.get_origin(wanted) is tuple:
+    if isinstance(value, str) and (typing.get_origin(wanted) is tuple or ("," in text and _may_be_tuple(wanted))):
         return [parse_value(part) for part in text.split(",")]
     return text if wanted is str and not isinstance(value, str) else value
+
+
+def _may_be_tuple(wanted: object) -> bool:
+    return any(typing.get_origin(kind) is tuple for kind in typing.get_args(wanted))

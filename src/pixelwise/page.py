@@ -85,12 +85,12 @@ def _row(cells: Sequence[str], bold: bool) -> str:
     return f"<tr{BOLD if bold else ''}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def figure(image: PillowImage.Image, caption: str = "") -> str:
-    """Return a picture, at most 512 pixels wide or high, that the page holds itself."""
+def figure(image: PillowImage.Image, caption: str = "", most: int = 512) -> str:
+    """Return a picture, at most `most` pixels wide or high, that the page holds itself."""
     stream = io.BytesIO()
-    if max(image.size) > 512:
+    if max(image.size) > most:
         image = image.copy()
-        image.thumbnail((512, 512))
+        image.thumbnail((most, most))
     kind = "png" if max(image.size) <= 128 else "jpeg"
     image.convert("RGB").save(stream, kind, quality=88)
     address = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -10,13 +10,13 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializeAsAny
 
 from pixelwise.config import Choice, Config, Overridable, kinds
 from pixelwise.data.augment import Augment, View
-from pixelwise.data.dataset import DataConfig, Meta
+from pixelwise.data.dataset import DataConfig, Dataset, Meta
 from pixelwise.errors import UsageError, did_you_mean
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.training import Optimizer, Schedule, Training
@@ -32,6 +32,14 @@ class TaskConfig(Config):
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""
         return importlib.import_module(type(self).__module__).Task(self, meta)
+
+    def settled(self, train: Dataset) -> Self:
+        """Return these settings with what only the training data can tell filled in; by default there is nothing such.
+
+        Raises:
+            DataError: The data cannot be trained on.
+        """
+        return self
 
 
 class Recipe(Training, Overridable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from PIL import Image as PillowImage
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.engine.logs import read
-from pixelwise.evaluation import beats_baselines, evenly, protocol_line, table
+from pixelwise.evaluation import beats_baselines, evenly, parts_table, protocol_line, table
 from pixelwise.model import Model
-from pixelwise.page import document, figure, line_chart
+from pixelwise.page import captioned, document, figure, line_chart
 from pixelwise.page import table as html_table
 from pixelwise.recipe import Recipe
 
@@ -34,11 +34,11 @@ def strips(model: Model, dataset: Dataset, count: int = STRIPS) -> list[Strip]:
     return rows
 
 
-def views(model: Model, dataset: Dataset) -> list[Strip]:
-    """Return further pictures of the truth and of our answer for the first sample, as far as their kind has any."""
+def views(model: Model, dataset: Dataset) -> dict[str, PillowImage.Image]:
+    """Return further pictures of the first sample's truth and of our answer, by caption, as far as their kind has any."""
     sample = dataset.sample(0, model.task.fields)
-    rows = [answer.views() for answer in (model.task.truth(sample), model.predict([sample])[0])]
-    return [row for row in rows if row]
+    rows = {"the truth": model.task.truth(sample).views(), "our answer": model.predict([sample])[0].views()}
+    return {f"{whose} of the first sample, seen otherwise": sheet([row]) for whose, row in rows.items() if row}
 
 
 def sheet(rows: Sequence[Strip], height: int = HEIGHT, gap: int = 4) -> PillowImage.Image:
@@ -62,12 +62,19 @@ class Report:
     result: dict[str, Any]
     strips: list[Strip]
     events: list[dict[str, Any]]
-    views: Sequence[Strip] = ()
+    pictures: dict[str, PillowImage.Image] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, recipe: Recipe, result: dict[str, Any], rows: list[Strip], views: Sequence[Strip] = ()) -> Report:
-        """Gather the report of the run in `folder`."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), views)
+    def of(
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        result: dict[str, Any],
+        rows: list[Strip],
+        pictures: dict[str, PillowImage.Image],
+    ) -> Report:
+        """Gather the report of the run in `folder`; `pictures` have captions as keys."""
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures)
 
     def section(self) -> str:
         """Return the run as an HTML section."""
@@ -76,13 +83,13 @@ class Report:
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
 <p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
-{self._views()}<p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
+{self._parts()}{"".join(captioned(figure(p, "", 1024), caption) for caption, p in self.pictures.items())}
+<p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
 
-    def _views(self) -> str:
-        shown = "".join(map(_strip, self.views))
-        note = '<p class="note">truth and ours of the first sample, seen otherwise:</p>'
-        return f'{note}<div class="strips" style="grid-template-columns:1fr">{shown}</div>\n' if shown else ""
+    def _parts(self) -> str:
+        rows = parts_table(self.result)
+        return f"<details><summary>in detail</summary>{html_table(rows)}</details>" if rows else ""
 
     def page(self) -> str:
         """Return the run as a whole page."""

@@ -38,7 +38,7 @@ WATCHED = 64
 
 @dataclass(frozen=True)
 class Data:
-    """The two splits of a run and the task they define."""
+    """The two splits of a run, the task they define."""
 
     train: Dataset
     val: Dataset
@@ -56,11 +56,15 @@ class Data:
             hint = train.missing.get(missing[0], "choose another data.kind, or name the field in the task's settings")
             raise UsageError(what, hint)
         task.check(recipe.view, recipe.augment)
-        return cls(train, val, task)
+        return cls(train, val, recipe.task.settled(train).build(train.meta))
+
+    def settled(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with what only the training data could tell filled into the task's settings."""
+        return recipe.model_copy(update={"task": self.task.config})
 
 
 def same_meaning(expected: Meta, found: Meta, where: str) -> None:
-    """Check that classes and points mean the same by the same number.
+    """Check that classes, masks and points mean the same by the same number.
 
     Raises:
         DataError: They do not.
@@ -74,7 +78,8 @@ def same_meaning(expected: Meta, found: Meta, where: str) -> None:
 
 
 def _meanings(meta: Meta) -> dict[str, tuple[str, ...]]:
-    return {"classes": meta.classes, "points": meta.points, **{name: vector.names for name, vector in meta.vectors.items()}}
+    vectors = {name: vector.names for name, vector in meta.vectors.items()}
+    return {"classes": meta.classes, "masks": meta.masks, "points": meta.points, **vectors}
 
 
 def new_folder(name: str, out: Path | None) -> Path:
@@ -144,7 +149,7 @@ def train(recipe: Recipe, out: Path | None = None) -> Model:
         PixelwiseError: The data, the recipe or the run has a problem; the message says which and where.
     """
     data = Data.of(recipe)  # before the folder is made, so that a mistake in the data leaves none behind
-    folder = start(recipe, out)
+    folder = start(data.settled(recipe), out)
     try:
         return proceed(folder, data)
     except PixelwiseError:
@@ -223,7 +228,7 @@ def describe(recipe: Recipe, data: Data) -> Description:
     first = data.train.sample(0, data.task.inputs)
     return Description(
         recipe=recipe.name,
-        task=recipe.task,
+        task=data.task.config,
         network=recipe.network,
         meta=data.train.meta,
         view=recipe.view,
@@ -233,11 +238,12 @@ def describe(recipe: Recipe, data: Data) -> Description:
 
 def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
     """Measure the trained model on the whole validation split; write `model/`, `evaluation.json` and `report.html`."""
-    result = evaluate(model.to(str(default_device())), data.train, data.val, "val")
+    result, ours = evaluate(model.to(str(default_device())), data.train, data.val, "val")
     result["seconds"] = round(max(event["time"] for event in read(folder / "metrics.jsonl")), 1)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     model.to("cpu").save(folder / "model", data.val.sample(0, data.task.fields), card(recipe, result))
-    report = Report.of(folder, recipe, result, strips(model, data.val), views(model, data.val))
+    pictures = {**data.task.pictures(ours), **views(model, data.val)}
+    report = Report.of(folder, recipe, result, strips(model, data.val), pictures)
     (folder / "report.html").write_text(report.page())
     sheet(report.strips).save(folder / "strips.png")
     return report

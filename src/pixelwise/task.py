@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from pixelwise.data.augment import Augment, View
@@ -133,6 +134,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
         """Take a prediction and the sample's truth, both in the image's own pixels, into `metrics`."""
+
+    def pictures(self, metrics: Any) -> dict[str, PillowImage.Image]:
+        """Return what the report shows of our `metrics` beside the numbers: pictures by caption."""
+        return {}
 
     @abstractmethod
     def baselines(self, train: Dataset) -> dict[str, Predictor]:

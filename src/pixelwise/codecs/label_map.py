@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pixelwise.codecs.codec import Codec
 from pixelwise.errors import DataError, UsageError
-from pixelwise.losses.classification import cross_entropy
+from pixelwise.losses.classification import cross_entropy, focal
+from pixelwise.losses.overlap import lovasz_softmax, one_hot, soft_dice
 
 Targets = dict[str, Tensor]
+Kind = Literal["cross_entropy", "dice", "lovasz", "focal"]
+"""The losses of labels and of masks."""
 
 
 class Labels(NamedTuple):
@@ -28,12 +32,15 @@ class LabelMapCodec(Codec[Targets]):
 
     Attributes:
         classes: Number of classes C.
-        class_weights: Weight of each class in the loss, or None for 1 (see `median_frequency_weights`).
+        class_weights: Weight of each class in the cross-entropy and the focal loss, or None for 1 (see
+            `median_frequency_weights`); the overlaps count every class alike as they are.
+        smoothing: Of the labels in the cross-entropy.
         ignore: The label of unknown pixels: no loss, no gradient, not counted.
     """
 
     classes: int
     class_weights: tuple[float, ...] | None = None
+    smoothing: float = 0.0
     ignore: int = 255
 
     def __post_init__(self) -> None:
@@ -59,13 +66,7 @@ class LabelMapCodec(Codec[Targets]):
         Raises:
             DataError: A label is neither (looked for on the CPU only: elsewhere looking would stall every step).
         """
-        if labels.device.type == "cpu":
-            wrong = (labels != self.ignore) & ((labels < 0) | (labels >= self.classes))
-            if wrong.any():
-                raise DataError(
-                    f"label {int(labels[wrong][0])} in a map of {self.classes} classes",
-                    f"labels are 0 to {self.classes - 1}, and {self.ignore} for unknown",
-                )
+        require_labels(labels, self.classes, self.ignore)
         return {"labels": labels.long()}
 
     def decode(self, outputs: Tensor) -> Labels:
@@ -73,14 +74,39 @@ class LabelMapCodec(Codec[Targets]):
         dtype = torch.uint8 if self.classes <= 254 else torch.int16
         return Labels(outputs.argmax(1).to(dtype), outputs.softmax(1))
 
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """Return the cross-entropy of logits `(B, C, H, W)`, divided by the (weighted) number of known pixels."""
+    def loss(self, outputs: Tensor, targets: Targets, kind: Kind = "cross_entropy") -> Tensor:
+        """Return a loss of logits `(B, C, H, W)` over the known pixels; 0 if there are none."""
+        labels = targets["labels"]
         weights = None if self.class_weights is None else outputs.new_tensor(self.class_weights)
-        return cross_entropy(outputs, targets["labels"], weights, ignore=self.ignore)
+        if kind == "cross_entropy":
+            return cross_entropy(outputs, labels, weights, smoothing=self.smoothing, ignore=self.ignore)
+        if kind == "focal":
+            return focal(outputs, labels, weights, ignore=self.ignore)
+        if kind == "lovasz":
+            return lovasz_softmax(outputs, labels, ignore=self.ignore)
+        return soft_dice(outputs.softmax(1), one_hot(labels, self.classes), (labels != self.ignore)[:, None])
 
     def flip(self, outputs: Tensor) -> Tensor:
         """Mirror the sheets."""
         return outputs.flip(-1)
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Return logits `(B, C, H, W)` of the mean probability of several, `(T, B, C, H, W)`."""
+        return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
+
+
+def require_labels(labels: Tensor, classes: int, ignore: int) -> None:
+    """Check that labels are 0 to `classes` - 1 or `ignore`, on the CPU only: elsewhere looking would stall every step.
+
+    Raises:
+        DataError: One is not.
+    """
+    if labels.device.type != "cpu":
+        return
+    wrong = (labels != ignore) & ((labels < 0) | (labels >= classes))
+    if wrong.any():
+        what = f"label {int(labels[wrong][0])} in a map of {classes} classes"
+        raise DataError(what, f"labels are 0 to {classes - 1}, and {ignore} for unknown")
 
 
 def median_frequency_weights(counts: Tensor) -> Tensor:

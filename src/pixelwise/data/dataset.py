@@ -39,6 +39,8 @@ class Meta(Config):
     """RGB colour of each class, 0 to 255."""
     ignore: int = 255
     """The value of unlabelled pixels in label files; inside pixelwise it is 255."""
+    masks: tuple[str, ...] = ()
+    """Name of each of the masks, which may overlap."""
     points: tuple[str, ...] = ()
     """Name of each keypoint."""
     swap: tuple[int, ...] = ()

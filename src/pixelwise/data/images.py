@@ -30,6 +30,8 @@ PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
 IGNORE = 255
 """The value of an unlabelled pixel in every label map inside pixelwise."""
+GREY = 128
+"""The value of an unknown pixel in the file of a mask."""
 SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
 
 _ORIENTATION = 0x0112
@@ -157,6 +159,25 @@ def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ND
             what = _MODE_NAMES.get(image.mode, image.mode)
             raise DataError(f"{name}: a {what} image holds no measurements", "save them as a grey PNG of 16 bits")
         return np.asarray(image).astype(np.int32)
+
+
+def decode_mask(source: Path | bytes) -> Tensor:
+    """Decode a black and white file: 1 for white (255, or 1), 0 for black, unknown for grey (128).
+
+    Returns:
+        uint8 (H, W): 1, 0, or 255 = unknown.
+
+    Raises:
+        DataError: The file is unreadable or lossy, or has another value.
+    """
+    values = decode_labels(source, 256, -1, [(value, value, value) for value in range(256)])
+    wrong = ~torch.isin(values, torch.tensor([0, 1, GREY, 255], dtype=torch.uint8))
+    if wrong.any():
+        y, x = wrong.nonzero()[0].tolist()
+        hint = f"a mask is black (0), white (255, or 1), and grey ({GREY}) where unknown"
+        raise DataError(f"{name_of(source)}: value {int(values[y, x])} at (x={x}, y={y})", hint)
+    mask = (values != 0).to(torch.uint8)
+    return mask.masked_fill_(values == GREY, IGNORE)
 
 
 def name_of(source: Path | bytes) -> str:

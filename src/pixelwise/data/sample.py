@@ -70,6 +70,22 @@ class LabelMap(Field):
 
 
 @dataclass(frozen=True, eq=False)
+class Masks(Field):
+    """Which of L things, that may overlap, are at a pixel: `masks` (L, H, W) uint8: 1 in it, 0 outside, 255 unknown."""
+
+    masks: Tensor
+    frame: Frame
+
+    def warp(self, matrix: Matrix, size: Size) -> Masks:
+        """Return the nearest values; unknown outside the source."""
+        return Masks(warp_labels(self.masks, matrix, size), self.frame.then(matrix, size))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the masks (L, H, W)."""
+        return {"": self.masks}
+
+
+@dataclass(frozen=True, eq=False)
 class Depth(Field):
     """Distance along the camera's axis: `metres` (H, W) float32; NaN is unknown.
 

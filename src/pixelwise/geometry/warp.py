@@ -68,7 +68,7 @@ def warp_maps(maps: Tensor, matrix: Matrix, size: Size) -> Tensor:
 
 
 def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = 255) -> Tensor:
-    """Warp a label map (H, W) onto `size` by its nearest pixels; `ignore` outside the source."""
+    """Warp label maps (..., H, W) onto `size` by their nearest pixels; `ignore` outside the source."""
     return _nearest(labels, matrix, size, ignore)
 
 

@@ -7,32 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pixelwise.metrics.averages import averages
-
-
-def confusion(predicted: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
-    """Count the known pixels by true and predicted class, exactly.
-
-    Args:
-        predicted: Integer `(B, H, W)`, 0 to C - 1.
-        labels: Integer `(B, H, W)`, 0 to C - 1 or `ignore`.
-        classes: Number of classes C.
-        ignore: The label of pixels that do not count, not even in a union.
-
-    Returns:
-        int64 `(B, C, C)`; entry `[b, i, j]` is the number of pixels of class i in image b that are predicted as j.
-    """
-    known = labels != ignore
-    images = torch.arange(len(labels), device=labels.device)[:, None, None].expand_as(labels)
-    cell = (images * classes + labels.long()) * classes + predicted.long()
-    counts = torch.bincount(cell[known], minlength=len(labels) * classes**2)
-    return counts.view(len(labels), classes, classes)
-
-
-def intersection_over_union(matrix: Tensor) -> Tensor:
-    """Return n_ii / (t_i + sum_j n_ji - n_ii) of each class, float64 `(C,)`, from counts `(C, C)`; NaN if 0 / 0."""
-    hits = matrix.diagonal().double()
-    return hits / (matrix.sum(0) + matrix.sum(1) - hits)
+from pixelwise.metrics.averages import averages, named
+from pixelwise.metrics.boundaries import BoundaryIou
+from pixelwise.metrics.confusion import confusion, intersection_over_union
 
 
 class SegmentationMetrics:
@@ -45,11 +22,14 @@ class SegmentationMetrics:
       drops those not in the truth).
     - `frequency_weighted_iou`: the same, weighted with the true frequency of each class.
     - `iou/<class>`: of every class in the truth or in the prediction.
+    - `accuracy/<class>`: of every class in the truth, the share of its pixels that are right.
+    - `boundary_miou_present@0.02`, `boundary_iou/<class>`: the same within a fiftieth of the diagonal of the other classes
+      (see `BoundaryIou`).
 
     A metric that cannot be measured has no key.
 
     Attributes:
-        matrix: int64 `(C, C)` counts, rows true, columns predicted, on the device of the first update.
+        matrix: int64 `(C, C)` counts, rows true, columns predicted.
         records: Pixel accuracy of every image, in order; NaN where no pixel is known.
     """
 
@@ -59,25 +39,31 @@ class SegmentationMetrics:
         self.ignore = ignore
         self.matrix = torch.zeros(len(classes), len(classes), dtype=torch.int64)
         self.records: list[Tensor] = []
+        self.boundaries = BoundaryIou(classes, ignore=ignore)
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Take in label maps `(B, H, W)` or one `(H, W)`: what was predicted, and the truth."""
-        shape = (-1, *labels.shape[-2:])
-        counts = confusion(predicted.reshape(shape), labels.reshape(shape), len(self.classes), ignore=self.ignore)
-        self.matrix = self.matrix.to(counts.device) + counts.sum(0)
+        predicted, labels = (maps.reshape(-1, *labels.shape[-2:]) for maps in (predicted, labels))
+        counts = confusion(predicted, labels, len(self.classes), ignore=self.ignore).cpu()
+        self.matrix += counts.sum(0)
+        self.boundaries.update(predicted, labels)
         self.records += (counts.diagonal(dim1=1, dim2=2).sum(1) / counts.sum((1, 2))).unbind()
 
     def compute(self) -> dict[str, float]:
         """Return every metric over everything taken in."""
-        matrix = self.matrix.cpu()
+        matrix = self.matrix
         truth, hits, iou = matrix.sum(1), matrix.diagonal(), intersection_over_union(matrix)
         frequent = truth > 0
-        return averages(
-            {
-                "pixel_accuracy": hits.sum() / matrix.sum(),
-                "mean_accuracy_present": hits / truth,
-                "miou_present": iou,
-                "frequency_weighted_iou": (truth[frequent] * iou[frequent]).sum() / truth.sum(),
-                **{f"iou/{name}": value for name, value in zip(self.classes, iou, strict=True)},
-            }
+        return (
+            averages(
+                {
+                    "pixel_accuracy": hits.sum() / matrix.sum(),
+                    "mean_accuracy_present": hits / truth,
+                    "miou_present": iou,
+                    "frequency_weighted_iou": (truth[frequent] * iou[frequent]).sum() / truth.sum(),
+                    **named("iou", self.classes, iou),
+                    **named("accuracy", self.classes, hits / truth),
+                }
+            )
+            | self.boundaries.compute()
         )

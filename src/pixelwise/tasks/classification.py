@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+from PIL import Image as PillowImage
 from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.codecs.vectors import CategoryCodec, LabelSetCodec, ValueCodec, VectorCodec
+from pixelwise.color.tables import counts_picture
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import class_folder, world
@@ -145,6 +147,13 @@ class Task(BaseTask):
     def score(self, metrics: VectorMetrics, prediction: VectorPrediction, sample: Sample) -> None:
         """Compare with the truth."""
         metrics.update(prediction.numbers, self._numbers(sample))
+
+    def pictures(self, metrics: VectorMetrics) -> dict[str, PillowImage.Image]:
+        """Draw which category is taken for which."""
+        if not isinstance(metrics, CategoryMetrics):
+            return {}
+        caption = "which category (row) is called what (column): share of its pictures, dark for none and bright for all"
+        return {caption: counts_picture(metrics.matrix, metrics.classes)}
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The most frequent answer; the mean of the 5 most similar pictures; ridge regression from a 24 x 32 grey thumbnail."""

@@ -13,9 +13,9 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, Vector
-from pixelwise.data.sample import Category, Depth, Field, Image, Keypoints, LabelMap, Normals, Sample, Values
+from pixelwise.data.sample import Category, Depth, Field, Image, Keypoints, LabelMap, Masks, Normals, Sample, Values
 from pixelwise.data.world.aerial import aerial
-from pixelwise.data.world.answers import CROWD, DISTANCE, SHOWS, distance
+from pixelwise.data.world.answers import CROWD, DISTANCE, MASKS, SHOWS, distance
 from pixelwise.data.world.objects import CLASSES, PALETTE
 from pixelwise.data.world.people import EDGES, JOINTS, SWAP
 from pixelwise.data.world.render import MAPS, PICTURES, SEEN, keypoints, render
@@ -73,7 +73,7 @@ class Config(DataConfig):
 
 
 class WorldDataset(Dataset):
-    """Fields of a street: image, labels, instances, depth, normals, boundaries, keypoints, edges, night, thermal.
+    """Fields of a street: image, labels, instances, depth, normals, boundaries, masks, keypoints, edges, night, thermal.
 
     Where every scene has someone in it there is `person`, the nearest. `aerial` and `map` show a town of their own.
     Of the whole picture: `crowd` (nobody, one, several), `shows` (which classes) and `distance` (of the nearest person).
@@ -83,7 +83,7 @@ class WorldDataset(Dataset):
         self.config, self.split = config, split
         person = ("person",) if config.people[0] else ()
         self.fields = (*PICTURES, *MAPS, "keypoints", *person, *TOWN, *VECTORS)
-        self.meta = Meta(classes=CLASSES, palette=PALETTE, points=JOINTS, swap=SWAP, edges=EDGES, vectors=VECTORS)
+        self.meta = Meta(classes=CLASSES, palette=PALETTE, masks=MASKS, points=JOINTS, swap=SWAP, edges=EDGES, vectors=VECTORS)
         self._rendered: OrderedDict[int, dict[str, Array]] = OrderedDict()
         self._bytes = 0
 
@@ -168,4 +168,6 @@ def _field(name: str, arrays: dict[str, Array], frame: Frame) -> Field:
         return Depth(tensor, frame)
     if name == "normals":
         return Normals(tensor, frame)
+    if name == "masks":
+        return Masks(tensor, frame)
     return (Image if name in (*PICTURES, *TOWN) else LabelMap)(tensor, frame)

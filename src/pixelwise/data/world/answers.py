@@ -1,4 +1,4 @@
-"""One answer for a whole picture of the world, from its exact maps: how many people, what is there, how far the nearest is."""
+"""What is asked about a picture of the world beside its exact maps: how many people, what is there, how far, which parts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import numpy as np
 from pixelwise.data.world.objects import CLASSES, PERSON
 from pixelwise.data.world.scene import Scene
 from pixelwise.data.world.solids import Array
+from pixelwise.data.world.views import UNKNOWN
 
 CROWD = ("nobody", "one person", "several people")
 SHOWS = ("road", "building", "tree", "car", "person", "animal", "sign")
 DISTANCE = (3.8, 0.7)
 """Mean and standard deviation of the nearest person's distance, metres."""
+
+ALIVE = ("tree", "person", "animal")
+MOVABLE = ("car", "person", "animal")
+MASKS = ("alive", "movable", "near")
+NEAR = (8.0, 10.0)
+"""Metres: up to the first a thing is near, beyond the second it is not; in between it depends on whom one asks."""
 
 SURE, TRACE = 0.005, 0.001
 """Shares of the picture: from the first on a thing is there, up to the second it is not; in between nobody could say."""
@@ -42,3 +49,16 @@ def shows(classes: Array) -> Array:
 def distance(scene: Scene) -> Array:
     """Return how far the nearest person is along the camera's axis, metres, float32 (1,); NaN if there is nobody."""
     return np.array([min(scene.joints[..., 2].mean(1), default=np.nan)], np.float32)
+
+
+def masks(labels: Array, depth: Array) -> Array:
+    """Return MASKS, which overlap, uint8 (3, H, W): 1, 0, or 255 where unknown, for each mask where it is its own.
+
+    Args:
+        labels: (H, W) class of every pixel; UNKNOWN where nobody labelled it.
+        depth: (H, W) metres; infinite in the sky.
+    """
+    chosen = [np.isin(labels, [CLASSES.index(name) for name in names]) for names in (ALIVE, MOVABLE)]
+    of_classes = [np.where(labels == UNKNOWN, UNKNOWN, mask) for mask in chosen]
+    near = np.where(depth <= NEAR[0], 1, np.where(depth > NEAR[1], 0, UNKNOWN))
+    return np.stack([*of_classes, near]).astype(np.uint8)

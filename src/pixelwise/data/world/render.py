@@ -18,7 +18,7 @@ from pixelwise.data.world.views import borders, pen, sensor, thermal_palette, vo
 from pixelwise.geometry.presence import Presence
 
 PICTURES = ("image", "edges", "night", "thermal")
-MAPS = ("labels", "instances", "depth", "normals", "boundaries")
+MAPS = ("labels", "instances", "depth", "normals", "boundaries", "masks")
 SEEN = ("crowd", "shows")
 
 
@@ -90,8 +90,10 @@ def _maps(scene: Scene, surface: Surface, step: int, wanted: set[str], unknown: 
         made["crowd"] = answers.crowd(labels, instances)
     if "shows" in wanted:
         made["shows"] = answers.shows(labels)
-    if "labels" in wanted:
+    if wanted & {"labels", "masks"}:
         made["labels"] = void(labels, instances, scene.sloppy, unknown)
+    if "masks" in wanted:
+        made["masks"] = answers.masks(made["labels"], centres(surface.depth))
     if "instances" in wanted:
         made["instances"] = instances
     if "boundaries" in wanted:
