@@ -414,7 +414,7 @@ class TestAnswers:
     def test_labels(self) -> None:
         answer = LabelSetPrediction(self.image, torch.tensor([0.5, NAN, 0.9, 0.4]), ("a", "b", "c", "d"))
         assert answer.to_json()["labels"] == ["c", "a"] and answer.to_json()["scores"] == {"c": 0.9, "a": 0.5, "d": 0.4}
-        assert answer.words() == ["c 0.90", "a 0.50"]
+        assert answer.words() == ["c 0.90", "a 0.50"] and answer.line() == "c 0.90, a 0.50"
         assert LabelSetPrediction(self.image, torch.zeros(1), ("a",)).words() == ["none"]
 
     def test_a_value(self) -> None:

@@ -106,4 +106,5 @@ def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str,
         _require_new(path, target.with_suffix(suffix), images)
         prediction.save(target.with_suffix(suffix))
     notes = {"notes": list(prediction.notes)} if prediction.notes else {}
-    return {"file": str(path), "saved": str(target), **prediction.to_json(), **notes}
+    says = {"says": prediction.line()} if prediction.line() else {}
+    return {"file": str(path), "saved": str(target), **says, **prediction.to_json(), **notes}

@@ -311,6 +311,9 @@ def predict(chosen: argparse.Namespace) -> int:
     if chosen.json:
         _print_json(outcome)
     else:
+        for done in outcome["predictions"]:
+            if "says" in done:
+                print(f"{done['file']}  {done['says']}")
         print(f"predicted: {len(outcome['predictions'])} (in {outcome['out']})  failed: {len(outcome['failed'])}")
     return 1 if outcome["failed"] else 0
 

@@ -60,6 +60,10 @@ class Prediction(ABC):
         """Return further pictures of the answer that a report shows in a row; by default there are none."""
         return []
 
+    def line(self) -> str:
+        """Return the answer in a few words, empty if only a picture can say it."""
+        return ""
+
     def answer(self) -> PillowImage.Image:
         """Return the answer itself as an image file would hold it; by default the picture."""
         return self.render()

@@ -54,6 +54,10 @@ class VectorPrediction(Prediction):
     def words(self) -> list[str]:
         """Return the answer as lines."""
 
+    def line(self) -> str:
+        """Return the answer as one line."""
+        return ", ".join(self.words())
+
     def render(self) -> PillowImage.Image:
         """Draw the picture with the answer below it."""
         return captioned(self.input(), self.words())
