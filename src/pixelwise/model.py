@@ -234,7 +234,7 @@ class Model:
         Raises:
             ModelError: The outputs differ from those saved with the model.
         """
-        golden = _read(folder / "selftest.safetensors")
+        golden = self_test(folder)
         batch = {k.removeprefix("input."): v for k, v in golden.items() if k.startswith("input.")}
         try:
             with torch.inference_mode():
@@ -337,7 +337,13 @@ def _weights(path: Path, networks: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def self_test(folder: Path) -> dict[str, Tensor]:
+    """Return the golden sample of a run or model folder: the tensors `input.NAME` and `output.NAME`.
+
+    Raises:
+        ModelError: The file is missing or damaged.
+    """
+    path = (folder / "model" if (folder / "model").is_dir() else folder) / "selftest.safetensors"
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

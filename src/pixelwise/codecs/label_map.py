@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class LabelMapCodec(Codec[Targets]):
         ignore: The label of unknown pixels: no loss, no gradient, not counted.
     """
 
+    units: ClassVar[Mapping[str, str]] = {"labels": "index of the class", "probabilities": "0 to 1"}
     classes: int
     class_weights: tuple[float, ...] | None = None
     ignore: int = 255

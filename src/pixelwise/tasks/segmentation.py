@@ -93,10 +93,10 @@ class Task(PixelTask):
 
     def paint(self, prediction: LabelPrediction, place: Tile, maps: Tensor) -> None:
         """Take the best class of each pixel from its logits."""
-        confidence, labels = maps.softmax(0).max(0)
-        place.of(prediction.labels).copy_(labels)
+        labels, probabilities = self.codec.decode(maps[None])
+        place.of(prediction.labels).copy_(labels[0])
         if prediction.confidence is not None:
-            place.of(prediction.confidence).copy_(confidence)
+            place.of(prediction.confidence).copy_(probabilities[0].amax(0))
 
     def _prediction(self, sample: Sample, labels: Tensor, confidence: Tensor | None = None) -> LabelPrediction:
         palette = self.meta.palette or distinct_colours(len(self.meta.classes))
