@@ -34,6 +34,8 @@ TOLERANCE = 1e-3
 """Largest difference of a float relative to the largest answer (or to 1), and largest share of integers that differ."""
 OTHERS = ((3, 13, 22), (1, -9, -4))
 """Batch, and what is added to height and width, of the other inputs that are compared."""
+LARGEST = 2**16
+"""Sides for which a graph must hold, at least."""
 AXES = ("batch", "height", "width")
 
 
@@ -115,8 +117,9 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         outputs = {k.removeprefix("output."): tensor for k, tensor in golden.items() if k.startswith("output.")}
         height, width = pixels.shape[-2:]
         expected = task.answers(outputs, (height, width))
-    made = _onnx(graph, name, list(expected), pixels, opset)
-    _describe(made, {**about(model), "input": input_type, "range": "0 to 255" if input_type == "uint8" else "0 to 1"})
+    made, least = _onnx(graph, name, list(expected), pixels, opset)
+    reach = "0 to 255" if input_type == "uint8" else "0 to 1"
+    _describe(made, {**about(model), "input": input_type, "range": reach, "size_least": least})
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -136,8 +139,8 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
     }
 
 
-def _onnx(graph: Graph, name: str, outputs: list[str], pixels: Tensor, opset: int) -> Any:
-    """Return the graph as ONNX's ModelProto.
+def _onnx(graph: nn.Module, name: str, outputs: list[str], pixels: Tensor, opset: int) -> tuple[Any, list[int]]:
+    """Return the graph as ONNX's ModelProto, and the least height and width for which it was followed.
 
     It is followed at a size that no network takes without padding, and with two pictures: what is 1 while it is followed
     stays 1.
@@ -149,15 +152,31 @@ def _onnx(graph: Graph, name: str, outputs: list[str], pixels: Tensor, opset: in
         try:
             with AveragesAsProducts():
                 program = torch.export.export(graph, (example,), dynamic_shapes=(sides,), strict=False)
+            least = _least(program)
             made = torch.onnx.export(
                 program, input_names=[name], output_names=outputs, opset_version=opset, dynamo=True, verbose=False
             )
-        except Exception as error:  # of many kinds, all of them torch's
+        except Exception as error:  # of many kinds, all but ours are torch's
             raise ModelError(f"this network cannot be exported for any size: {_reason(error)}") from error
     assert made is not None
     proto = made.model_proto
     _name_axes(proto.graph, AXES)
-    return proto
+    return proto, least
+
+
+def _least(program: torch.export.ExportedProgram) -> list[int]:
+    """Return the least height and width that the program was followed for; it saw no size of 1.
+
+    Raises:
+        ModelError: It answers otherwise beyond some size.
+    """
+    seen = program.graph_signature.user_inputs
+    (pixels,) = (node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in seen)
+    ranges = [program.range_constraints[side.node.expr] for side in pixels.shape if isinstance(side, torch.SymInt)]
+    for axis, reach in zip(AXES, ranges, strict=True):
+        if reach.upper < LARGEST:
+            raise ModelError(f"it answers otherwise where the {axis} is above {reach.upper}")
+    return [1 if reach.lower <= 2 else int(reach.lower) for reach in ranges[1:]]
 
 
 def _reason(error: Exception) -> str:

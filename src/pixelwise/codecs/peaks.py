@@ -17,9 +17,9 @@ RIDGE = 1e-9
 
 def argmax(beliefs: Tensor) -> tuple[Tensor, Tensor]:
     """Return column and row, int64 `(B, K)` each, of the largest value of each sheet of `(B, K, h, w)`."""
-    index = beliefs.flatten(2).argmax(-1)
-    width = beliefs.shape[-1]
-    return index % width, index // width
+    row = beliefs.amax(-1).argmax(-1)
+    best = beliefs.gather(-2, row[..., None, None].expand(-1, -1, 1, beliefs.shape[-1]))
+    return best[..., 0, :].argmax(-1), row
 
 
 def centre(beliefs: Tensor) -> Tensor:
