@@ -6,8 +6,10 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -22,9 +24,9 @@ from torch.nn import functional
 from pixelwise import cli, export
 from pixelwise.cli import main
 from pixelwise.codecs import peaks
-from pixelwise.errors import ModelError
+from pixelwise.errors import ModelError, UsageError
 from pixelwise.export import difference, parts
-from pixelwise.model import Model, load
+from pixelwise.model import Model, Precision, load
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import (
     classifier,
@@ -70,7 +72,7 @@ def saved(recipe: Recipe, folder: Path) -> Path:
     if recipe != small(recipe.task.kind):
         torch.manual_seed(0)
         task = recipe.task.build(data.train.meta)
-        model = Model(describe(recipe, data), task, task.networks(recipe.network))
+        model = Model(describe(recipe, replace(data, task=task)), task, task.networks(recipe.network))
     model.save(folder, data.val.sample(0, model.task.fields), "")
     return folder
 
@@ -182,6 +184,31 @@ def test_the_document_runs_a_model_without_pixelwise(tmp_path: Path, monkeypatch
         assert theirs.convert("RGB").tobytes() == ours.convert("RGB").tobytes()
 
 
+# Half precision
+
+
+def test_predicting_in_bfloat16_differs_by_about_a_hundredth(tmp_path: Path, capsys: Capture) -> None:
+    folder = saved(small("segmentation"), tmp_path / "model")
+    batch = {"image": noise(2, 3, 40, 36)}
+    with torch.inference_mode():
+        exact = load(folder).outputs(batch)["logits"]
+        model = load(folder, precision="bfloat16")
+        rough = model.outputs(batch)["logits"]
+        again = model.computing_in("float32").outputs(batch)["logits"]
+    assert rough.dtype == torch.float32 and rough.is_contiguous() and torch.equal(again, exact)
+    apart = (rough - exact).abs().max() / exact.std()
+    assert 1e-4 < apart < 0.05
+    PillowImage.fromarray(noise(32, 32, 3).numpy()).save(tmp_path / "photo.png")
+    words = ["predict", str(folder), str(tmp_path / "photo.png"), f"out={tmp_path / 'out'}"]
+    assert main([*words, "precision=bfloat16"]) == 0
+    capsys.readouterr()
+    code, message, hint = fails(capsys, *words, "precision=bfloat")
+    assert (code, message) == (2, "precision = 'bfloat': should be one of float32, bfloat16")
+    assert hint == "did you mean 'bfloat16'?"
+    with pytest.raises(UsageError, match="precision = 'half': should be one of float32, bfloat16"):
+        load(folder, precision="half")  # type: ignore[arg-type]
+
+
 # No wrong file
 
 
@@ -201,7 +228,7 @@ def test_a_graph_that_depends_on_the_size_is_refused() -> None:
     """The exporter itself would keep the branch that it saw."""
     with pytest.raises(ModelError, match="for any size: it answers otherwise where the width is above 99"):
         export._onnx(Sized(99), "image", ["out"], noise(1, 3, 40, 40), 18)
-    with pytest.raises(ModelError, match="for any size: .*specialized it to be a constant"):
+    with pytest.raises(ModelError, match=r"for any size: .*specialized it to be a constant"):
         export._onnx(Sized(2**20, 41), "image", ["out"], noise(1, 3, 40, 40), 18)
 
 
@@ -224,7 +251,8 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: Capture, monkeypatch
 
 
 def test_the_command_line_says_what_can_be_exported() -> None:
-    assert cli.OPSETS == export.OPSETS and cli.PIXELS == export.InputType.__args__  # type: ignore[attr-defined]
+    assert get_args(Precision) == cli.PRECISIONS
+    assert cli.OPSETS == export.OPSETS and get_args(export.InputType) == cli.PIXELS
 
 
 # The parts

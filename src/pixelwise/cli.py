@@ -44,7 +44,8 @@ NETWORKS = """\
 Our own have settings: pixelwise analyse unet size=512x512 batch=8 width=64 upsample=nearest --train"""
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 TILES = ("auto", "exact", "blended")
-PREDICT_TAKES = "out=DIR (default: predictions), memory=4GiB, tiles=" + "|".join(TILES)
+PRECISIONS = ("float32", "bfloat16")
+PREDICT_TAKES = f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}"
 PIXELS = ("uint8", "float32")
 OPSETS = range(18, 24)
 EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
@@ -195,6 +196,14 @@ def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, 
     return options, left
 
 
+def _choice(key: str, options: dict[str, Any], choices: Sequence[str]) -> Any:
+    """Return the chosen one of `choices`, by default the first."""
+    value = options.get(key, choices[0])
+    if value not in choices:
+        raise UsageError(f"{key} = {value!r}: should be one of {', '.join(choices)}", did_you_mean(value, choices))
+    return value
+
+
 def _nearby(missing: Path) -> str:
     """Return a hint that names the nearest folder beside a missing one."""
     parent = missing.parent
@@ -301,12 +310,11 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 def predict(chosen: argparse.Namespace) -> int:
     """Predict for every image; report and pass over those that cannot be read."""
-    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles="))]
-    options, _ = _options(pairs, {"out": str, "memory": str, "tiles": str})
+    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles=", "precision="))]
+    options, _ = _options(pairs, dict.fromkeys(("out", "memory", "tiles", "precision"), str))
     memory = parse_bytes(options["memory"]) if "memory" in options else None
-    tiles = options.get("tiles", "auto")
-    if tiles not in TILES:
-        raise UsageError(f"tiles = {tiles!r}: should be one of {', '.join(TILES)}", did_you_mean(tiles, TILES))
+    tiles = _choice("tiles", options, TILES)
+    precision = _choice("precision", options, PRECISIONS)
     paths = [Path(word) for word in chosen.images if word not in pairs]
     for path in paths:
         if "=" in path.name and not path.exists():
@@ -316,7 +324,7 @@ def predict(chosen: argparse.Namespace) -> int:
     folder = _model_folder(chosen.model)
     from pixelwise.batch import predict_files
 
-    outcome = predict_files(folder, paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps)
+    outcome = predict_files(folder, paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps, precision)
     if chosen.json:
         _print_json(outcome)
     else:
@@ -334,13 +342,11 @@ def _model_folder(named: str) -> Path:
 def export(chosen: argparse.Namespace) -> int:
     """Write the ONNX file and say how far its answers are from torch's."""
     options, left = _options(chosen.pairs, {"opset": int, "input": str})
-    opset, pixels, out = options.get("opset", OPSETS[0]), options.get("input", PIXELS[0]), Path(chosen.out)
+    opset, pixels, out = options.get("opset", OPSETS[0]), _choice("input", options, PIXELS), Path(chosen.out)
     if left:
         raise UsageError(f"export has no setting {split_override(left[0])[0]!r}", f"it takes {EXPORT_TAKES}")
     if opset not in OPSETS:
         raise UsageError(f"opset = {opset}: should be {OPSETS[0]} to {OPSETS[-1]}", "the lowest is read by the most programs")
-    if pixels not in PIXELS:
-        raise UsageError(f"input = {pixels!r}: should be one of {', '.join(PIXELS)}", did_you_mean(pixels, PIXELS))
     if out.suffix != ".onnx" or out.is_dir():
         raise UsageError(f"cannot write {out}: the file should end in .onnx", "pixelwise export RUN FILE.onnx")
     folder = _model_folder(chosen.model)

@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from pixelwise import __version__
 from pixelwise.color.palette import distinct_colours
-from pixelwise.data.sample import Batch
 from pixelwise.errors import ModelError, UsageError
 from pixelwise.model import Model, load, self_test
 from pixelwise.task import Task
@@ -145,7 +144,7 @@ def _onnx(graph: nn.Module, name: str, outputs: list[str], pixels: Tensor, opset
     It is followed at a size that no network takes without padding, and with two pictures: what is 1 while it is followed
     stays 1.
     """
-    sides = {axis: torch.export.Dim.DYNAMIC for axis in (0, pixels.dim() - 2, pixels.dim() - 1)}
+    sides = dict.fromkeys((0, pixels.dim() - 2, pixels.dim() - 1), torch.export.Dim.DYNAMIC)
     example = _varied(pixels, 2, pixels.shape[-2] + 1, pixels.shape[-1] + 3)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own code uses what torch has deprecated
