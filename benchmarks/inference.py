@@ -151,8 +151,8 @@ def main() -> None:
     for threads in settings.threads:
         results[f"{threads} threads"] = found = measure(settings, threads)
         print(f"\n{threads} threads against {found['against']}, goal {GOAL}; difference in standard deviations of the scores")
-        title = "ms, ratio and quartiles in"
-        print(f"{'':50}{title + ' CPU time':>33}{title + ' wall time':>36}{'difference':>12}")
+        title = "ms, ratio, quartiles"
+        print(f"{'':50}{title + ' (CPU time)':>35}{title + ' (wall time)':>35}{'difference':>16}")
         for name, result in found["variants"].items():
             line = f"{name:50}"
             for clock in ("cpu", "wall"):

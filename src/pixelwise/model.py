@@ -221,7 +221,7 @@ class Model:
             raise UsageError(what, did_you_mean(precision, known))
         self.precision = precision
         layout = torch.contiguous_format if precision == "float32" else torch.channels_last
-        self.networks.to(memory_format=layout)  # type: ignore[call-overload]
+        self.networks.to(memory_format=layout)
         return self
 
     def to(self, device: str) -> Model:

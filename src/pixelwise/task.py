@@ -120,6 +120,8 @@ class Task(ABC):
     def answers(self, outputs: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Return the tensor part of `decode` by name, in the network's pixels: what an exported graph puts out.
 
+        A task whose networks give several outputs overrides this. Here sizes may be symbols: no choice may depend on them.
+
         Args:
             outputs: What `respond` returned.
             size: Height and width of what the network saw.

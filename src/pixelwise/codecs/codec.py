@@ -28,7 +28,7 @@ class Codec(ABC, Generic[Targets]):
     inputs are. What is unknown in the truth has no part in the loss and exactly zero gradient.
 
     Attributes:
-        units: What the numbers of each of `answers` mean. Where `decode` gives a single tensor, its name is the only key.
+        units: What `decode` returns, in that order: the name of each tensor and what its numbers mean.
     """
 
     units: ClassVar[Mapping[str, str]] = {"answer": ""}
@@ -59,7 +59,7 @@ class Codec(ABC, Generic[Targets]):
             size: Height and width of the network's input.
         """
         decoded = self.decode(outputs)
-        return decoded._asdict() if isinstance(decoded, tuple) else {next(iter(self.units)): decoded}
+        return dict(zip(self.units, decoded if isinstance(decoded, tuple) else [decoded], strict=True))
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:

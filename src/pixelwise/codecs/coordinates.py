@@ -94,4 +94,4 @@ class CoordinatesCodec(Codec[Targets]):
         return torch.stack([1 - x, y], -1).view_as(outputs)
 
     def _coordinates(self, outputs: Tensor) -> Tensor:
-        return outputs.flatten(1).unflatten(1, (self.points, 2))
+        return outputs.reshape(outputs.shape[0], self.points, 2)
