@@ -49,16 +49,16 @@ ROOT = Path(__file__).parent.parent
 NETWORKS: dict[str, NetworkConfig] = {
     "unet": unet.Config(width=2, depth=2, upsample="unpool", output_stride=2),
     "unet of timm": unet.Config(width=1, encoder="test_resnet"),
-    "encoder_decoder": encoder_decoder.Config(width=2, depth=2, bottleneck="vector", code=8, upsample="pixel_shuffle"),
+    "encoder_decoder": encoder_decoder.Config(width=2, depth=1, bottleneck="vector", code=8, upsample="pixel_shuffle"),
     "fcn": fcn.Config(width=2, hidden=8),
     "hourglass": hourglass.Config(width=4, stacks=1, depth=1, upsample="unpool"),
-    "patchgan": patchgan.Config(width=2, layers=2),
-    "pix2pix_unet": pix2pix_unet.Config(width=2, depth=3),
+    "patchgan": patchgan.Config(width=2, layers=1),
+    "pix2pix_unet": pix2pix_unet.Config(width=2, depth=2),
     "residual": residual.Config(width=2, blocks=1),
-    "segnet": segnet.Config(width=2, depth=2),
-    "stack": stack.Config(width=2, depth=2),
-    "regressor": regressor.Config(channels=(2, 4), hidden=8),
-    "classifier": classifier.Config(channels=(2, 4), grid=(2, 3)),
+    "segnet": segnet.Config(width=2, depth=1),
+    "stack": stack.Config(width=2, depth=1),
+    "regressor": regressor.Config(channels=(2,), hidden=8),
+    "classifier": classifier.Config(channels=(2,), grid=(2, 3)),
 }
 
 
