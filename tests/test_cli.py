@@ -61,6 +61,7 @@ def names(folder: Path) -> set[str]:
 
 # Nothing heavy is imported
 
+VERBS = "verbs: list, describe, train, evaluate, predict, export, demo, lab, analyse, doctor"
 QUICK = [
     (0, ["--help"]),
     (0, ["--version"]),
@@ -84,6 +85,11 @@ QUICK = [
     (2, ["train", "camvid", "network=resnet"]),
     (2, ["train", "camvid", "network.kind=../../x"]),
     (2, ["train", "camvid", "precision=half"]),
+    (2, ["export", "nowhere", "x.onnx"]),
+    (2, ["export", "nowhere", "x.pt"]),
+    (2, ["export", "nowhere", "x.onnx", "opset=9"]),
+    (2, ["export", "nowhere", "x.onnx", "input=uint16"]),
+    (2, ["export", "nowhere", "x.onnx", "size=512"]),
     (2, ["train", "camvid", "view.size=64"]),
     (2, ["train", "camvid", "view.size=[64]"]),
     (2, ["train", "camvid", "optimizer.betas=[0.5, 1]"]),
@@ -214,7 +220,7 @@ def test_doctor_as_json(capsys: Capture) -> None:
     ("words", "message", "hint"),
     [
         (["tarin"], "no verb 'tarin'", "did you mean 'train'?"),
-        (["frobnicate"], "no verb 'frobnicate'", "verbs: list, describe, train, evaluate, predict, demo, lab, analyse, doctor"),
+        (["frobnicate"], "no verb 'frobnicate'", VERBS),
         (["train"], "the following arguments are required: RECIPE, key=value", "see: pixelwise train --help"),
         (["train", "camvit"], "no recipe 'camvit'", "did you mean 'camvid'?"),
         (["train", "camvid", "steps"], "expected key=value, got 'steps'", "for example steps=500"),

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError
-from pixelwise.model import Model, load
+from pixelwise.model import Model, Precision, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
 from pixelwise.score_maps import DenseClassifier
@@ -40,9 +40,15 @@ def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def predict_files(
-    folder: Path, paths: Sequence[Path], out: Path, memory: int | None = None, tiles: Tiles = "auto", maps: bool = False
+    folder: Path,
+    paths: Sequence[Path],
+    out: Path,
+    memory: int | None = None,
+    tiles: Tiles = "auto",
+    maps: bool = False,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
-    """Predict for every image and save each answer below `out`; `memory` and `tiles` are those of the `Model`.
+    """Predict for every image and save each answer below `out`; `memory`, `tiles` and `precision` are the `Model`'s.
 
     With `maps`, a classifier's score maps are saved beside each answer.
 
@@ -53,7 +59,7 @@ def predict_files(
     Raises:
         UsageError: There are no score maps of this model.
     """
-    model = load(folder, memory=memory, tiles=tiles)
+    model = load(folder, memory=memory, tiles=tiles, precision=precision)
     dense = DenseClassifier(model) if maps else None
     found = list(images_in(paths, out))
     console = Console(stderr=True)

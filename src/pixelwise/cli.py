@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ first steps:
   pixelwise train runs/camvid-1               resume a run that was stopped
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
+  pixelwise export runs/camvid-1 camvid.onnx  one file that runs without pixelwise
   pixelwise analyse unet size=512x512         what a network costs, sees and takes in memory
   pixelwise lab                               experiments that measure what is said about such networks
 """
@@ -42,7 +44,12 @@ NETWORKS = """\
 Our own have settings: pixelwise analyse unet size=512x512 batch=8 width=64 upsample=nearest --train"""
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 TILES = ("auto", "exact", "blended")
-PREDICT_TAKES = "out=DIR (default: predictions), memory=4GiB, tiles=" + "|".join(TILES)
+PRECISIONS = ("float32", "bfloat16")
+PREDICT_TAKES = f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}"
+PIXELS = ("uint8", "float32")
+OPSETS = range(18, 24)
+EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
+EXPORT_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 STOPPED = 130
 
 
@@ -85,6 +92,10 @@ def parser() -> Parser:
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
     one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images and folders; {PREDICT_TAKES}")
     one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
+    one = verb("export", "write a model as one ONNX file, decoding included, and check it", json_output=True)
+    one.add_argument("model", metavar="RUN", help="a run folder or a model folder")
+    one.add_argument("out", metavar="FILE.onnx")
+    one.add_argument("pairs", nargs="*", metavar="key=value", help=EXPORT_TAKES)
     verb("demo", "train three small models on the embedded world and write a report").add_argument(
         "pairs", nargs="*", metavar="key=value", help="out=DIR, steps=N (for all three)"
     )
@@ -143,6 +154,7 @@ def run(words: list[str]) -> int:
         "train": train,
         "evaluate": evaluate,
         "predict": predict,
+        "export": export,
         "demo": demo,
         "lab": lab,
         "analyse": analyse,
@@ -182,6 +194,14 @@ def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, 
             raise UsageError(f"{key} = {text!r}: should be a {wanted}", f"for example {key}={example}")
         options[key] = value
     return options, left
+
+
+def _choice(key: str, options: dict[str, Any], choices: Sequence[str]) -> Any:
+    """Return the chosen one of `choices`, by default the first."""
+    value = options.get(key, choices[0])
+    if value not in choices:
+        raise UsageError(f"{key} = {value!r}: should be one of {', '.join(choices)}", did_you_mean(value, choices))
+    return value
 
 
 def _nearby(missing: Path) -> str:
@@ -290,24 +310,21 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 def predict(chosen: argparse.Namespace) -> int:
     """Predict for every image; report and pass over those that cannot be read."""
-    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles="))]
-    options, _ = _options(pairs, {"out": str, "memory": str, "tiles": str})
+    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles=", "precision="))]
+    options, _ = _options(pairs, dict.fromkeys(("out", "memory", "tiles", "precision"), str))
     memory = parse_bytes(options["memory"]) if "memory" in options else None
-    tiles = options.get("tiles", "auto")
-    if tiles not in TILES:
-        raise UsageError(f"tiles = {tiles!r}: should be one of {', '.join(TILES)}", did_you_mean(tiles, TILES))
+    tiles = _choice("tiles", options, TILES)
+    precision = _choice("precision", options, PRECISIONS)
     paths = [Path(word) for word in chosen.images if word not in pairs]
     for path in paths:
         if "=" in path.name and not path.exists():
             raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", f"it takes {PREDICT_TAKES}")
     if not paths:
         raise UsageError("no images to predict for", "pixelwise predict MODEL IMAGE...")
-    if not Path(chosen.model).is_dir():
-        hint = _nearby(Path(chosen.model)) or "pixelwise train makes one under runs/"
-        raise UsageError(f"no such model folder: {chosen.model}", hint)
+    folder = _model_folder(chosen.model)
     from pixelwise.batch import predict_files
 
-    outcome = predict_files(Path(chosen.model), paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps)
+    outcome = predict_files(folder, paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps, precision)
     if chosen.json:
         _print_json(outcome)
     else:
@@ -316,6 +333,40 @@ def predict(chosen: argparse.Namespace) -> int:
                 print(f"{done['file']}  {done['says']}")
         print(f"predicted: {len(outcome['predictions'])} (in {outcome['out']})  failed: {len(outcome['failed'])}")
     return 1 if outcome["failed"] else 0
+
+
+def _model_folder(named: str) -> Path:
+    folder = Path(named)
+    if not folder.is_dir():
+        raise UsageError(f"no such model folder: {named}", _nearby(folder) or "pixelwise train makes one under runs/")
+    return folder
+
+
+def export(chosen: argparse.Namespace) -> int:
+    """Write the ONNX file and say how far its answers are from torch's."""
+    options, left = _options(chosen.pairs, {"opset": int, "input": str})
+    opset, pixels, out = options.get("opset", OPSETS[0]), _choice("input", options, PIXELS), Path(chosen.out)
+    if left:
+        raise UsageError(f"export has no setting {split_override(left[0])[0]!r}", f"it takes {EXPORT_TAKES}")
+    if opset not in OPSETS:
+        raise UsageError(f"opset = {opset}: should be {OPSETS[0]} to {OPSETS[-1]}", "the lowest is read by the most programs")
+    if out.suffix != ".onnx" or out.is_dir():
+        raise UsageError(f"cannot write {out}: the file should end in .onnx", "pixelwise export RUN FILE.onnx")
+    folder = _model_folder(chosen.model)
+    missing = [name for name in EXPORT_NEEDS if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"export needs {' and '.join(missing)}", "pip install 'pixelwise[export]'")
+    from pixelwise.export import export as exported
+
+    made = exported(folder, out, opset, pixels)
+    if chosen.json:
+        _print_json(made)
+    else:
+        outputs = "\n".join(f"  {name:<14} {' x '.join(map(str, axes))}" for name, axes in made["outputs"].items())
+        apart = max(apart for by_name in made["differences"].values() for apart in by_name.values())
+        print(f"Saved  {out} ({made['bytes'] / 1e6:.1f} MB, opset {opset})\n{outputs}")
+        print(f"onnxruntime and torch differ by at most {apart:.1g} at {', '.join(made['differences'])}")
+    return 0
 
 
 def demo(chosen: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid var(
 td:first-child, th:first-child { text-align: left } tr.ours { font-weight: 700 }
 .strips { display: grid; gap: .4rem 1rem; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)) }
 .strips div { display: flex; flex-wrap: wrap; gap: .4rem }
-.strips img { height: 10rem; max-width: 100%; object-fit: contain } img { image-rendering: pixelated } .note, figcaption, small { color: var(--soft) }
+.strips img { height: 10rem; max-width: 100%; object-fit: contain }
+img { image-rendering: pixelated } .note, figcaption, small { color: var(--soft) }
 .gallery { display: grid; gap: .6rem; overflow-x: auto } .gallery img { width: 100%; max-width: 18rem; display: block }
 .gallery small { display: block; line-height: 1.3 }
 figure { margin: 1.2rem 0 } figcaption { font-size: .85rem; line-height: 1.35; margin-top: .2rem; max-width: 46rem }

@@ -117,6 +117,23 @@ class Task(ABC):
         """Return the outputs that `decode` reads; a task may average several forward passes here."""
         return self.forward(networks, batch)
 
+    def answers(self, outputs: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return the tensor part of `decode` by name, in the network's pixels: what an exported graph puts out.
+
+        A task whose networks give several outputs overrides this. Here sizes may be symbols: no choice may depend on them.
+
+        Args:
+            outputs: What `respond` returned.
+            size: Height and width of what the network saw.
+        """
+        (maps,) = outputs.values()
+        answers: dict[str, Tensor] = self.codec.answers(maps.float(), size)
+        return answers
+
+    def units(self) -> dict[str, str]:
+        """Return what the numbers of each of `answers` mean."""
+        return dict(self.codec.units)
+
     @abstractmethod
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[Any]:
         """Turn outputs into predictions in each image's own pixels.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 from torch.nn import functional
@@ -25,7 +26,12 @@ class Codec(ABC, Generic[Targets]):
 
     Built from plain settings, without weights or state. Everything is batch first, vectorised, and runs where its
     inputs are. What is unknown in the truth has no part in the loss and exactly zero gradient.
+
+    Attributes:
+        units: What `decode` returns, in that order: the name of each tensor and what its numbers mean.
     """
+
+    units: ClassVar[Mapping[str, str]] = {"answer": ""}
 
     @property
     @abstractmethod
@@ -44,6 +50,16 @@ class Codec(ABC, Generic[Targets]):
     @abstractmethod
     def decode(self, outputs: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Turn outputs `(B, channels, H', W')` into answers; of a perfect output, into the truth that was encoded."""
+
+    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return what an exported graph puts out: the tensors of `decode` by name, batch first, in the network's pixels.
+
+        Args:
+            outputs: `(B, channels, H', W')`.
+            size: Height and width of the network's input.
+        """
+        decoded = self.decode(outputs)
+        return dict(zip(self.units, decoded if isinstance(decoded, tuple) else [decoded], strict=True))
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:

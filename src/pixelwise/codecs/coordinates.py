@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class CoordinatesCodec(Codec[Targets]):
     """x / width and y / height of each point: outputs `(B, 2K, 1, 1)` in the order x0, y0, x1, y1, ..."""
 
     scale = 0.0
+    units: ClassVar[Mapping[str, str]] = {"points": "x, y in pixels of the input", "confidence": "0 to 1"}
 
     def __init__(self, points: int, *, swap: tuple[int, ...] = (), loss: Literal["l2", "l1", "smooth_l1"] = "l2") -> None:
         """Settle what is regressed.
@@ -72,7 +74,12 @@ class CoordinatesCodec(Codec[Targets]):
         Their confidence is 1: plain numbers do not say how sure they are.
         """
         coordinates = self._coordinates(outputs)
-        return Points(coordinates * outputs.new_tensor([size[1], size[0]]), torch.ones_like(coordinates[..., 0]))
+        x, y = coordinates.unbind(-1)
+        return Points(torch.stack([x * size[1], y * size[0]], -1), torch.ones_like(x))
+
+    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return `points` and `confidence` as `decode` does."""
+        return self.decode(outputs, size)._asdict()
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss between relative coordinates, averaged over x and y of the points present."""
@@ -87,4 +94,4 @@ class CoordinatesCodec(Codec[Targets]):
         return torch.stack([1 - x, y], -1).view_as(outputs)
 
     def _coordinates(self, outputs: Tensor) -> Tensor:
-        return outputs.reshape(len(outputs), self.points, 2)
+        return outputs.reshape(outputs.shape[0], self.points, 2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class DepthCodec(Codec[Tensor]):
         range: Nearest and farthest metres that can be said.
     """
 
+    units: ClassVar[Mapping[str, str]] = {"depth": "metres along the camera's axis"}
     kind: Kind
     range: tuple[float, float]
 

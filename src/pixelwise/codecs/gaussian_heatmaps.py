@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class GaussianHeatmapsCodec(Codec[Targets]):
     The background sheet is 1 - max of the other sheets, for balance only: decoding does not look at it. It is ignored
     in an image in which any other sheet is.
     """
+
+    units: ClassVar[Mapping[str, str]] = {"points": "x, y in pixels of the input", "confidence": "0 to 1"}
 
     def __init__(
         self,
@@ -144,8 +147,12 @@ class GaussianHeatmapsCodec(Codec[Targets]):
         largest = sheets.amax((2, 3))
         if logits:
             largest = (largest - sheets.flatten(2).logsumexp(-1)).exp() * (2 * math.pi * self.sigma**2)
-        border = found.new_tensor([size[1], size[0]])
-        return Points(torch.minimum((found * self.stride).clamp(min=0), border), largest.clamp(0, 1))
+        x, y = (found * self.stride).unbind(-1)
+        return Points(torch.stack([x.clamp(0, size[1]), y.clamp(0, size[0])], -1), largest.clamp(0, 1))
+
+    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return `points` and `confidence` as `decode` does."""
+        return self.decode(outputs, size)._asdict()
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss of a sheet, averaged over the known sheets; 0 with zero gradients if there are none.

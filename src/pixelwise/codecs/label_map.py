@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class LabelMapCodec(Codec[Targets]):
         ignore: The label of unknown pixels: no loss, no gradient, not counted.
     """
 
+    units: ClassVar[Mapping[str, str]] = {"labels": "index of the class", "probabilities": "0 to 1"}
     classes: int
     class_weights: tuple[float, ...] | None = None
     smoothing: float = 0.0

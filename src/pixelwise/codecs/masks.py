@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ class MasksCodec(Codec[Targets]):
         threshold: Probability from which a pixel is in the mask.
     """
 
+    units: ClassVar[Mapping[str, str]] = {"masks": "1 inside", "probabilities": "0 to 1"}
     sheets: int
     weights: tuple[tuple[float, float], ...] = ()
     smoothing: float = 0.0
@@ -46,6 +49,10 @@ class MasksCodec(Codec[Targets]):
     def scale(self) -> float:
         """One output pixel per input pixel."""
         return 1.0
+
+    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return the masks, and how probable the inside of each is, `(B, L, H, W)`."""
+        return {"masks": self.decode(outputs), "probabilities": outputs.sigmoid()}
 
     def encode(self, masks: Tensor) -> Targets:
         """Return `masks` as floats `(B, L, H, W)`: 1 inside, 0 outside, NaN where unknown.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,7 @@ SHORTEST = 1e-3
 class NormalsCodec(Codec[Tensor]):
     """x right, y down, z forward; one output pixel per input pixel."""
 
+    units: ClassVar[Mapping[str, str]] = {"normals": "directions of length 1: x right, y down, z forward"}
     channels = 3
     scale = 1.0
 

@@ -17,9 +17,9 @@ RIDGE = 1e-9
 
 def argmax(beliefs: Tensor) -> tuple[Tensor, Tensor]:
     """Return column and row, int64 `(B, K)` each, of the largest value of each sheet of `(B, K, h, w)`."""
-    index = beliefs.flatten(2).argmax(-1)
-    width = beliefs.shape[-1]
-    return index % width, index // width
+    row = beliefs.amax(-1).argmax(-1)
+    best = beliefs.gather(-2, row[..., None, None].expand(-1, -1, 1, beliefs.shape[-1]))
+    return best[..., 0, :].argmax(-1), row
 
 
 def centre(beliefs: Tensor) -> Tensor:
@@ -67,8 +67,7 @@ def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
     weighted = (2 * values).exp()[..., None] * design
     prior = values.new_tensor([0, RIDGE, RIDGE, PRIOR, PRIOR, PRIOR]).diag()
     right = weighted.mT @ (values - expected)[..., None]
-    fitted = torch.linalg.solve_ex(weighted.mT @ design + prior, right)[0][..., 0]
-    _, gx, gy, hxx, hyy, hxy = fitted.unbind(-1)
+    _, gx, gy, hxx, hyy, hxy = _solved(weighted.mT @ design + prior, right).unbind(-1)
     step = _newton(gx, gy, hxx - 1 / sigma**2, hyy - 1 / sigma**2, hxy)
     return torch.stack([column, row], -1) + 0.5 + step.clamp(-1, 1)
 
@@ -88,6 +87,18 @@ def _window(log_beliefs: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, T
     values = (values - values.amax(-1, keepdim=True)).clamp(min=LOG_FLOOR)
     u, v = (x - column[..., None]).to(values.dtype), (y - row[..., None]).to(values.dtype)
     return u, v, values
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """Return x `(..., n)` of matrix x = right, `(..., n, n)` positive definite and `(..., n, 1)`, by Gauss and Jordan.
+
+    Positive definite equations need no exchange of rows; and plain arithmetic can be exported, torch's solvers cannot.
+    """
+    rows = list(torch.cat([matrix, right], -1).unbind(-2))
+    for i in range(len(rows)):
+        row = rows[i] / rows[i][..., i : i + 1]
+        rows = [row if j == i else other - other[..., i : i + 1] * row for j, other in enumerate(rows)]
+    return torch.stack([row[..., -1] for row in rows], -1)
 
 
 def _at(sheets: Tensor, index: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,7 @@ class RGBCodec(Codec[Tensor]):
 
     channels = 3
     scale = 1.0
+    units: ClassVar[Mapping[str, str]] = {"rgb": "0 to 1"}
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the image in [-1, 1], float; it serves as a target and as an input alike.
@@ -25,7 +29,14 @@ class RGBCodec(Codec[Tensor]):
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Return the nearest uint8 image to outputs `(..., 3, H, W)`; values beyond [-1, 1] are clipped."""
-        return ((outputs.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return (self._unit(outputs) * 255).round().to(torch.uint8)
+
+    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return `rgb` in [0, 1], not rounded."""
+        return {"rgb": self._unit(outputs)}
+
+    def _unit(self, outputs: Tensor) -> Tensor:
+        return ((outputs.float() + 1) / 2).clamp(0, 1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean absolute difference in [-1, 1] units, the L1 term of Isola et al. 2017, equation 3."""

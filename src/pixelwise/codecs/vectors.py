@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class VectorCodec(Codec[Targets]):
 
 class CategoryCodec(VectorCodec):
     """One of several classes: a score for each, softmax and cross-entropy."""
+
+    units: ClassVar[Mapping[str, str]] = {"probabilities": "0 to 1, sum 1"}
 
     def __init__(self, classes: int, weights: tuple[float, ...] = ()) -> None:
         """Settle the number of classes and, where they differ, the weight of each in the loss.
@@ -67,6 +70,8 @@ class CategoryCodec(VectorCodec):
 class LabelSetCodec(VectorCodec):
     """Which of several labels apply: a score for each, sigmoid and binary cross-entropy; unknown ones have no loss."""
 
+    units: ClassVar[Mapping[str, str]] = {"probabilities": "0 to 1"}
+
     def __init__(self, labels: int, weights: tuple[float, ...] = ()) -> None:
         """Settle the number of labels and, where they differ, the weight of each in the loss.
 
@@ -98,6 +103,7 @@ class ValueCodec(VectorCodec):
     """One number in its own unit, regressed as (value - mean) / deviation so that it is of order 1."""
 
     channels = 1
+    units: ClassVar[Mapping[str, str]] = {"value": ""}
 
     def __init__(self, mean: float, deviation: float, loss: Literal["l2", "smooth_l1"] = "smooth_l1") -> None:
         """Settle the scale.

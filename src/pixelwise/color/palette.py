@@ -79,6 +79,9 @@ def colourise(labels: Tensor, palette: Sequence[RGB] = (), *, ignore: int = 255,
     Raises:
         DataError: A class has no colour in the palette.
     """
+    if torch.compiler.is_exporting():  # a graph has no errors to raise, and no rows to save memory by
+        table = torch.tensor([*(palette or distinct_colours(ignore)), unknown], dtype=torch.uint8)
+        return table[torch.where(labels != ignore, labels.long(), len(table) - 1)].movedim(-1, -3)
     known = labels != ignore
     needed = int(labels[known].max()) + 1 if known.any() else 0
     palette = palette or distinct_colours(needed)

@@ -17,6 +17,10 @@ def mirror_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
     Returns:
         (B, C, H', W'); `image` itself if it fits already.
     """
+    if torch.compiler.is_exporting():  # whether a size fits already is not known before the graph runs
+        for axis in (-2, -1):
+            image = _looked_up(image, axis, multiple, least)
+        return image
     for axis in (-2, -1):
         size = image.shape[axis]
         padded = -(-max(size, least) // multiple) * multiple
@@ -30,3 +34,12 @@ def _mirrored(image: Tensor, axis: int, padded: int) -> Tensor:
     size = image.shape[axis]
     pieces = [image if start // size % 2 == 0 else image.flip(axis) for start in range(0, padded, size)]
     return torch.cat(pieces, axis).narrow(axis, 0, padded)
+
+
+def _looked_up(image: Tensor, axis: int, multiple: int, least: int) -> Tensor:
+    """Do the same by indices that are computed from the size, whatever it is."""
+    size = image.shape[axis]
+    padded = (torch.sym_max(size, least) + multiple - 1) // multiple * multiple
+    period = torch.full((1,), 2 * size, device=image.device)
+    position = torch.arange(padded, device=image.device) % period
+    return image.index_select(axis, torch.minimum(position, 2 * size - 1 - position))

@@ -115,8 +115,12 @@ class Task(BaseTask):
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[VectorPrediction]:
         """Turn scores into probabilities or the value; they are of the picture, wherever its pixels went."""
-        decoded = self.codec.decode(outputs["scores"].float().cpu())
+        (decoded,) = self.answers({"scores": outputs["scores"].cpu()}, frames[0].size).values()
         return [self._prediction(sample, numbers) for sample, numbers in zip(samples, decoded, strict=True)]
+
+    def units(self) -> dict[str, str]:
+        """A value has the unit of the settings."""
+        return {"value": self.config.unit} if self.config.target == "value" else super().units()
 
     def _prediction(self, sample: Sample, numbers: Tensor) -> VectorPrediction:
         """Wrap the probabilities (N,) or the value (1,)."""

@@ -128,7 +128,7 @@ class Task(BaseTask):
         self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]
     ) -> list[KeypointsPrediction]:
         """Find the points in the network's pixels, then move them to each image's own."""
-        points, confidence = self.codec.decode(outputs["beliefs"].cpu(), frames[0].size)
+        points, confidence = self.answers({"beliefs": outputs["beliefs"].cpu()}, frames[0].size).values()
         return [
             self._prediction(sample, transform_points(frame.inverse, own), sure)
             for own, sure, sample, frame in zip(points, confidence, samples, frames, strict=True)

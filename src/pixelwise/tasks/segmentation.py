@@ -205,7 +205,8 @@ class Task(PixelTask):
             (labels,), (inside,) = self.codec.decode(maps), maps.sigmoid()
             confidence = torch.where(labels == 1, inside, 1 - inside)
         else:
-            confidence, labels = maps.softmax(0).max(0)
+            (labels,), (probabilities,) = self.codec.decode(maps[None])
+            confidence = probabilities.amax(0)
         place.of(prediction.labels).copy_(labels)
         if prediction.confidence is not None:
             place.of(prediction.confidence).copy_(confidence)

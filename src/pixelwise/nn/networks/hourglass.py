@@ -121,7 +121,7 @@ class StackedHourglass(nn.Module):
 
     def every(self, image: Tensor) -> list[Tensor]:
         """Return the scores of every hourglass, first to last; training compares each with the truth."""
-        height, width = (-(-side // self.stride) for side in image.shape[-2:])
+        height, width = ((side + self.stride - 1) // self.stride for side in image.shape[-2:])
         # a single position at the bottom would leave a norm nothing to normalise
         maps = self.stem(mirror_to_multiple(image, self.multiple, 2 * self.multiple))
         answers = []

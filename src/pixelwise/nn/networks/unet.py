@@ -84,7 +84,7 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
-        height, width = (-(-side // self.stride) for side in image.shape[-2:])
+        height, width = ((side + self.stride - 1) // self.stride for side in image.shape[-2:])
         image = mirror_to_multiple(image, self.multiple, self.encoder.least)
         indices: dict[int, Tensor] = {}
         features = self.encoder(image, indices) if self.unpools else self.encoder(image)
