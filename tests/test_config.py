@@ -330,6 +330,29 @@ def test_every_listed_setting_can_be_set_to_its_value() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "wanted", "value"),
+    [
+        ("0,1", tuple[str, ...], ["0", "1"]),
+        ("7", tuple[str, ...], ["7"]),
+        ("2x3", tuple[str, ...], ["2x3"]),
+        ('["a", "b"]', tuple[str, ...], ["a", "b"]),
+        ("16", tuple[int, ...], [16]),
+        ("2x3,4x5", tuple[tuple[int, int], ...], [[2, 3], [4, 5]]),
+        ("3,5", tuple[int, int], [3, 5]),
+        ("3x5", tuple[int, int], [3, 5]),
+        ("3", tuple[int, int], 3),
+        ("median", tuple[float, ...] | Literal["median"], "median"),
+        ("0.5,2", tuple[float, ...] | Literal["median"], [0.5, 2]),
+        ("null", tuple[int, ...] | None, None),
+        ("2024", str, "2024"),
+        ("a,b", None, "a,b"),
+    ],
+)
+def test_parse_value_by_what_is_wanted(text: str, wanted: Any, value: Any) -> None:
+    assert parse_value(text, wanted) == value
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("3", 3),

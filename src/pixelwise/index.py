@@ -166,13 +166,20 @@ def check_settings(name: str, settings: Sequence[dict[str, Any]], pairs: Sequenc
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)
-        kinds = [part.get("type") for schema in schemas for part in schema.get("anyOf", [schema])]
-        wanted: Any = str if kinds == ["string"] else tuple[Any, ...] if kinds == ["array"] else None
-        if "array" in kinds and len(kinds) > 1:
-            wanted = tuple[Any, ...] | None
-        problem = _problem(parse_value(text, wanted), schemas)
+        problem = _problem(parse_value(text, _wanted(schemas)), schemas)
         if problem:
             raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")
+
+
+def _wanted(schemas: Sequence[dict[str, Any]]) -> Any:
+    """Return the type that says how the text of a setting is read."""
+    kinds = [part for schema in schemas for part in schema.get("anyOf", [schema])]
+    array = next((kind for kind in kinds if kind.get("type") == "array"), None)
+    if array is None:
+        return str if [kind.get("type") for kind in kinds] == ["string"] else None
+    held: Any = str if array.get("items", {}).get("type") == "string" else Any
+    listed: Any = tuple[Any, Any] if "prefixItems" in array else tuple[held, ...]
+    return listed if len(kinds) == 1 else listed | None
 
 
 def check_saved(path: Path, pairs: Sequence[str]) -> None:

@@ -41,17 +41,26 @@ def parse_bytes(text: str) -> int:
 def parse_value(text: str, wanted: object = None) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
 
-    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024; where it may be a tuple, `a,b` is one.
+    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024. Where it is a tuple, or may be one, `a,b`
+    is a list of what the tuple holds; where the tuple is of any length, so is `a` alone.
     """
     try:
         value = json.loads(text)
     except ValueError:
         height, x, width = text.partition("x")
         value = [int(height), int(width)] if x and height.isdecimal() and width.isdecimal() else text
-    if isinstance(value, str) and (typing.get_origin(wanted) is tuple or ("," in text and _may_be_tuple(wanted))):
-        return [parse_value(part) for part in text.split(",")]
-    return text if wanted is str and not isinstance(value, str) else value
+    if wanted is str and not isinstance(value, str):
+        return text
+    listed = next((kind for kind in (wanted, *typing.get_args(wanted)) if typing.get_origin(kind) is tuple), None)
+    if listed and not text.startswith("["):
+        return _listed(text, value, typing.get_args(listed), typing.get_origin(wanted) is tuple)
+    return value
 
 
-def _may_be_tuple(wanted: object) -> bool:
-    return any(typing.get_origin(kind) is tuple for kind in typing.get_args(wanted))
+def _listed(text: str, value: Any, held: tuple[Any, ...], only: bool) -> Any:
+    """Read `a,b` as a list; `a` alone too where it can `only` be a list, and one of any length."""
+    if "," not in text and (not only or held[-1] is not Ellipsis or (isinstance(value, list) and held[0] is not str)):
+        return value
+    parts = text.split(",")
+    kinds = held[:1] * len(parts) if held[-1] is Ellipsis else (*held, *[None] * len(parts))
+    return [parse_value(part, kind) for part, kind in zip(parts, kinds, strict=False)]
