@@ -41,8 +41,8 @@ def parse_bytes(text: str) -> int:
 def parse_value(text: str, wanted: object = None) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
 
-    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024. Where it is a tuple, or may be one, `a,b`
-    is a list of what the tuple holds; where the tuple is of any length, so is `a` alone.
+    Where `wanted` is `str` the text stays a text, so that a folder may be called 2024. Where it is a tuple, or may be one,
+    `a,b` is a list of what the tuple holds; where the tuple is of any length, so is `a` alone.
     """
     try:
         value = json.loads(text)
