@@ -19,18 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import (
-    breadth_first_order,
-    connected_components,
-    maximum_bipartite_matching,
-    min_weight_full_bipartite_matching,
-)
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from pixelwise.geometry.lines import Map, Mask, ridges, thin
 
 Counts = NDArray[np.int64]
 THRESHOLDS = 99
 TOLERANCE = 0.0075
+OUTLIER = 100.0
+"""What leaving a pixel without a partner costs, in units of the greatest distance, as in the benchmark's `match.cc`."""
 STEPS = 100
 """Places between two thresholds at which precision and recall are interpolated."""
 PART = 2048
@@ -59,9 +56,9 @@ class Pairs(NamedTuple):
 
 
 def matched(ours: Mask, theirs: Mask, reach: float) -> Matches:
-    """Pair as many pixels of two maps as possible, each at most once and at most `reach` apart, with the least sum of distances.
+    """Pair the pixels of two maps, each at most once and at most `reach` pixels apart, at the least cost.
 
-    The benchmark's `match.cc` asks for nearly the same: there a pixel without a partner costs 100 times `reach`.
+    The cost is the sum of the distances and, for each pixel without a partner, 100 times `reach`: so as many pairs as can be.
 
     Args:
         ours: bool `(H, W)`.
@@ -70,7 +67,7 @@ def matched(ours: Mask, theirs: Mask, reach: float) -> Matches:
     """
     met = Matches(np.zeros_like(ours), np.zeros_like(theirs))
     left, right = np.flatnonzero(ours), np.flatnonzero(theirs)
-    pairs = _assigned(_candidates(ours, theirs, reach))
+    pairs = _assigned(_candidates(ours, theirs, reach), reach)
     met.ours.flat[left[pairs.ours]] = True
     met.theirs.flat[right[pairs.theirs]] = True
     return met
@@ -91,37 +88,12 @@ def _candidates(ours: Mask, theirs: Mask, reach: float) -> Pairs:
     return Pairs(left, found[left, place], distance[near][place])
 
 
-def _assigned(pairs: Pairs) -> Pairs:
-    """Return the pairs of the matching of most pairs, and among those of the least sum of distances."""
+def _assigned(pairs: Pairs, reach: float) -> Pairs:
+    """Return the pairs of the cheapest one-to-one matching."""
     single = (np.bincount(pairs.ours)[pairs.ours] == 1) & (np.bincount(pairs.theirs)[pairs.theirs] == 1)
     certain, contested = pairs.where(single), pairs.where(~single)
-    parts = [part.where(_cheapest(part)) for side in _sides(contested) for part in _apart(side)]
+    parts = [part.where(_cheapest(part, reach)) for part in _apart(contested)]
     return Pairs(*(np.concatenate(columns) for columns in zip(certain, *parts, strict=True)))
-
-
-def _sides(pairs: Pairs) -> Iterator[Pairs]:
-    """Part the pairs into those among pixels of ours too many for their partners, and those among all others.
-
-    In every matching of most pairs, all of theirs in the first part and all of ours in the second have a partner, and no pair
-    lies between the two (Dulmage and Mendelsohn 1958): so nothing has to pay for being left alone.
-    """
-    if not len(pairs.ours):
-        return
-    ours, theirs = pairs.ours.max() + 1, pairs.theirs.max() + 1
-    graph = csr_array((np.ones(len(pairs.ours), np.int8), (pairs.ours, pairs.theirs)), shape=(ours, theirs))
-    partner = maximum_bipartite_matching(graph, "row")  # of each of theirs
-    left_alone = np.setdiff1d(pairs.ours, partner)
-    # from a pixel without partner to the partners of its candidates, and so on; all begin at one more node, number `ours`
-    kept = partner[pairs.theirs] >= 0
-    begins = np.concatenate([pairs.ours[kept], np.full(len(left_alone), ours)])
-    ends = np.concatenate([partner[pairs.theirs][kept], left_alone])
-    ways = csr_array((np.ones(len(begins)), (begins, ends)), shape=(ours + 1, ours + 1))
-    too_many = np.zeros(ours + 1, bool)
-    too_many[breadth_first_order(ways, ours, return_predecessors=False)] = True
-    contended = np.zeros(theirs, bool)
-    contended[pairs.theirs[too_many[pairs.ours]]] = True
-    yield pairs.where(too_many[pairs.ours])
-    yield pairs.where(~too_many[pairs.ours] & ~contended[pairs.theirs])
 
 
 def _apart(pairs: Pairs) -> Iterator[Pairs]:
@@ -138,13 +110,19 @@ def _apart(pairs: Pairs) -> Iterator[Pairs]:
         yield pairs.where(one)
 
 
-def _cheapest(pairs: Pairs) -> NDArray[np.intp]:
-    """Return which pairs the cheapest matching takes that leaves nothing of the smaller side alone."""
+def _cheapest(pairs: Pairs, reach: float) -> NDArray[np.intp]:
+    """Return which pairs a matching of least cost takes; each pixel of the smaller side may instead take a partner of its own.
+
+    The number of pairs decides how many pixels of both sides are left alone, so it is enough to let one side pay for both.
+    """
     left, right = (np.unique(side, return_inverse=True)[1] for side in (pairs.ours, pairs.theirs))
     rows, columns = (left, right) if left.max() <= right.max() else (right, left)
-    graph = csr_array((1 + pairs.distance, (rows, columns)))  # a stored 0 would be no pair
-    chosen_rows, chosen = min_weight_full_bipartite_matching(graph)
-    partner = np.empty(rows.max() + 1, np.int64)
+    count, width = rows.max() + 1, columns.max() + 1
+    alone = np.arange(count)
+    cost = np.concatenate([1 + pairs.distance, np.full(count, 1 + 2 * OUTLIER * reach)])  # a stored 0 would be no pair
+    places = np.concatenate([rows, alone]), np.concatenate([columns, width + alone])
+    chosen_rows, chosen = min_weight_full_bipartite_matching(csr_array((cost, places), shape=(count, width + count)))
+    partner = np.empty(count, np.int64)
     partner[chosen_rows] = chosen
     return np.flatnonzero(partner[rows] == columns)
 
