@@ -144,6 +144,17 @@ def long_enough(mask: Mask, length: int) -> Mask:
     return kept[connected]
 
 
+def steepness(values: Map, deviation: float) -> NDArray[np.float64]:
+    """Return how steep a map is: the length of its gradient after a Gaussian of `deviation` pixels, 1 on a step from 0 to 1.
+
+    Args:
+        values: `(H, W)` in [0, 1].
+        deviation: Of the Gaussian, in pixels.
+    """
+    down, right = (ndimage.gaussian_filter(values.astype(np.float64), deviation, order) for order in ((1, 0), (0, 1)))
+    return np.asarray(np.minimum(np.hypot(down, right) * deviation * np.sqrt(2 * np.pi), 1))
+
+
 def drawn(values: Map, low: float, high: float, length: int) -> Mask:
     """Return a line drawing: thin ridges of at least `low` that reach `high` somewhere and have at least `length` pixels.
 
