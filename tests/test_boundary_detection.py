@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pixelwise.metrics.boundary_detection import (
     BoundaryDetectionMetrics,
+    Job,
     average_precision,
     best_f,
     counted,
     evaluated_all,
-    Job,
     matched,
     recall_at_half,
     scores,

@@ -78,7 +78,9 @@ def test_borders_fade_linearly() -> None:
 
 
 def test_hysteresis_and_length_by_hand() -> None:
-    values = np.array([[0.9, 0.4, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0, 0.9]])
+    values = np.array(
+        [[0.9, 0.4, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0, 0.9]]
+    )
     found = hysteresis(values, low=0.3, high=0.8)
     assert found.astype(int).tolist() == [[1, 1, 0, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
     assert long_enough(found, 2).sum() == 5

@@ -53,7 +53,9 @@ class BoundaryCodec(Codec[Targets]):
             wrong = (shares < 0) | (shares > 1)
             if wrong.any():
                 value = float(shares[wrong][0])
-                raise DataError(f"{value:g} in a map of boundaries", "values are 0 to 1, or 0, 1 and 255 for unknown in a label map")
+                raise DataError(
+                    f"{value:g} in a map of boundaries", "values are 0 to 1, or 0, 1 and 255 for unknown in a label map"
+                )
         targets = torch.full(shares.shape, IGNORE, dtype=torch.uint8, device=shares.device)
         targets[shares == 0] = 0
         targets[shares >= self.threshold - 1e-6] = 1

@@ -29,8 +29,8 @@ def decode_boundaries(path: Path, reading: Reading) -> Tensor:
 
     Args:
         path: A picture or a `.mat` file.
-        reading: Of a picture: `grey`, from black (no boundary) to white, as one annotator's; or `bits`, where bit i of a pixel says
-            that annotator i drew a boundary there, and the highest bit that occurs is the last annotator.
+        reading: Of a picture: `grey`, from black (no boundary) to white, as one annotator's; or `bits`, where bit i of a pixel
+            says that annotator i drew a boundary there, and the highest bit that occurs is the last annotator.
 
     Raises:
         DataError: The file is missing or damaged, or is not what `reading` says.

@@ -133,7 +133,7 @@ def hysteresis(values: Map, low: float, high: float) -> Mask:
     strong = np.zeros(count + 1, bool)
     strong[connected[values >= high]] = True
     strong[0] = False
-    return strong[connected]
+    return np.asarray(strong[connected])
 
 
 def long_enough(mask: Mask, length: int) -> Mask:
@@ -141,7 +141,7 @@ def long_enough(mask: Mask, length: int) -> Mask:
     connected, _ = ndimage.label(mask, BEYOND)
     kept = np.bincount(connected.ravel()) >= length
     kept[0] = False
-    return kept[connected]
+    return np.asarray(kept[connected])
 
 
 def steepness(values: Map, deviation: float) -> NDArray[np.float64]:

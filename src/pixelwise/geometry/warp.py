@@ -108,7 +108,7 @@ def warp_marks(marks: Tensor, matrix: Matrix, size: Size) -> Tensor:
     steps = [np.hypot(*derivative) for derivative in _derivatives(matrix, size)]
     columns, rows = (min(MOST_SAMPLES, math.ceil(step - 1e-6)) for step in np.max(steps, 0))
     fine = _nearest(marks, scaling(columns, rows) @ matrix, (size[0] * rows, size[1] * columns), math.nan)
-    return fine if rows == columns == 1 else fine.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows)).amax((-3, -1))
+    return fine.view(*marks.shape[:-2], size[0], rows, size[1], columns).amax((-3, -1))
 
 
 def resize_bicubic(image: Tensor, size: Size) -> Tensor:

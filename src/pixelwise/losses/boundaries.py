@@ -10,8 +10,8 @@ from torch.nn import functional
 def balanced_cross_entropy(logits: Tensor, targets: Tensor, *, ignore: int = 255) -> Tensor:
     """Return equation 2 of "Holistically-Nested Edge Detection", divided by the number of known pixels, as a mean over images.
 
-    -beta sum_{Y+} log p - (1 - beta) sum_{Y-} log (1 - p), where beta = |Y-| / (|Y+| + |Y-|) is the share of the known pixels of
-    an image that lie on no boundary. An image without boundary, or without known pixels, has no loss.
+    -beta sum_{Y+} log p - (1 - beta) sum_{Y-} log (1 - p), where beta = |Y-| / (|Y+| + |Y-|) is the share of the known pixels
+    of an image that lie on no boundary. An image without boundary, or without known pixels, has no loss.
 
     Args:
         logits: `(B, C, H, W)`; every channel is held against the same targets.

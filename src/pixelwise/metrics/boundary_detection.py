@@ -2,8 +2,8 @@
 
 Martin, Fowlkes and Malik, "Learning to Detect Natural Image Boundaries Using Local Brightness, Color, and Texture Cues" (2004);
 Arbelaez, Maire, Fowlkes and Malik, "Contour Detection and Hierarchical Image Segmentation" (2011). The steps are those of
-`edgesEvalImg` and `edgesEvalDir` in Dollar's toolbox, with the assignment solved exactly where they solve it nearly. Torch is not
-imported, so that a worker process starts quickly.
+`edgesEvalImg` and `edgesEvalDir` in Dollar's toolbox, with the assignment solved exactly where they solve it nearly. Torch is
+not imported, so that a worker process starts quickly.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _assigned(pairs: Pairs, reach: float) -> Pairs:
 
 
 def _apart(pairs: Pairs) -> Iterator[Pairs]:
-    """Part the pairs so that no pixel is in two parts: the solver takes time with the square of the pixels, so small is quick."""
+    """Part the pairs so that no pixel is in two parts; the solver takes time with the square of the pixels."""
     if not len(pairs.ours):
         return
     ours, theirs = pairs.ours.max() + 1, pairs.theirs.max() + 1
@@ -257,7 +257,7 @@ class BoundaryDetectionMetrics:
         self._waiting: list[Job] = []
 
     def update(self, values: Map, drawings: Iterable[Mask], known: Mask | None = None) -> None:
-        """Take in one picture's map `(H, W)` in [0, 1], not thin, and what was drawn, bool `(A, H, W)`; `known` as `counted`."""
+        """Take in one picture's map `(H, W)` in [0, 1], not thin, and drawings, bool `(A, H, W)`; `known` as `counted`."""
         self._waiting.append(Job(np.asarray(values, np.float32), np.asarray(drawings, bool), known))
 
     def compute(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Convolutions of differences between pixels, which see edges from the start (Su et al. 2021).
 
-"Pixel Difference Networks for Efficient Edge Detection", section 3.1: each weight of the eight neighbours multiplies a difference
-of two pixels. As a difference is linear in the pixels, every such layer is a plain convolution with a kernel that is linear in
-the weights (section 3.3): here it always runs as that, and `plain` gives it with the kernel worked out once.
+"Pixel Difference Networks for Efficient Edge Detection", section 3.1: each weight of the eight neighbours multiplies a
+difference of two pixels. As a difference is linear in the pixels, every such layer is a plain convolution with a kernel that is
+linear in the weights (section 3.3): here it always runs as that, and `plain` gives it with the kernel worked out once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def differences(kind: Difference) -> Tensor:
     """Return float32 `(weights, k * k)`: what each weight contributes to a kernel of k x k pixels.
 
     Args:
-        kind: `central`, neighbour minus centre; `angular`, neighbour minus the next one clockwise; `radial`, the pixel two steps
-            away minus the neighbour in the same direction (k = 5); `plain`, the nine pixels themselves.
+        kind: `central`, neighbour minus centre; `angular`, neighbour minus the next one clockwise; `radial`, the pixel two
+            steps away minus the neighbour in the same direction (k = 5); `plain`, the nine pixels themselves.
     """
     if kind == "plain":
         return torch.eye(9)
@@ -39,7 +39,7 @@ def differences(kind: Difference) -> Tensor:
 
 
 class PixelDifference(nn.Module):
-    """(B, in_channels, H, W) -> (B, out_channels, H, W): a convolution of differences, without bias; outside there are zeros."""
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): a convolution of differences without bias, zeros outside."""
 
     matrix: Tensor
 
@@ -53,7 +53,8 @@ class PixelDifference(nn.Module):
 
     def kernel(self) -> Tensor:
         """Return the equal plain convolution's weight, (out_channels, in_channels / groups, k, k)."""
-        return (self.weight @ self.matrix).unflatten(-1, (self.side, self.side))
+        kernel: Tensor = self.weight @ self.matrix
+        return kernel.view(*kernel.shape[:2], self.side, self.side)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the convolved maps."""
@@ -65,5 +66,6 @@ class PixelDifference(nn.Module):
         kernel = self.kernel()
         channels = kernel.shape[1] * self.groups
         layer = nn.Conv2d(channels, len(kernel), self.side, padding=self.side // 2, groups=self.groups, bias=False)
+        layer = layer.to(kernel)
         layer.weight.copy_(kernel)
-        return layer.to(kernel)
+        return layer

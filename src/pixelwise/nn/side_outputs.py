@@ -44,4 +44,6 @@ class SideOutputs(nn.Module):
         return torch.cat([every[:, : self.shown], fused], 1) if self.shown else fused
 
     def _side(self, score: Tensor, stride: int) -> Tensor:
-        return score if stride == 1 else functional.interpolate(score, scale_factor=stride, mode="bilinear", align_corners=False)
+        return (
+            score if stride == 1 else functional.interpolate(score, scale_factor=stride, mode="bilinear", align_corners=False)
+        )

@@ -181,8 +181,8 @@ def world_boundaries() -> Recipe:
 def boundaries() -> Recipe:
     """Your own folder of images and boundaries: data.root=FOLDER (white lines on black, or data.reading=bits).
 
-    A start, not a result: native pixels, crops of 320 x 320 in training. Then `pixelwise predict RUN FOLDER` writes a clean line
-    drawing of every photograph in FOLDER: the pairs for edges to photographs.
+    A start, not a result: native pixels, crops of 256 x 256 in training. Then `pixelwise predict RUN FOLDER` writes a clean
+    line drawing of every photograph in FOLDER: the pairs for edges to photographs.
     """
     return bsds500().model_copy(
         update={"name": "boundaries", "data": boundary_folder.Config(root="data/boundaries"), "steps": 2000}
@@ -196,13 +196,13 @@ def bsds500() -> Recipe:
         name="bsds500",
         task=Config(sides=4),
         data=boundary_folder.Config(root="data/bsds500", reading="bits"),
-        view=View(size=(320, 320), fit="native"),
+        view=View(size=(256, 256), fit="native"),
         augment=Augment(flip=0.5, rotate=10, scale=(0.7, 1.4), brightness=0.2, contrast=0.2, saturation=0.3),
         network=hed.Config(width=8, depth=3),
         optimizer=Optimizer(kind="adamw", lr=4e-3, weight_decay=0.01),
         schedule=Schedule(kind="cosine", warmup_steps=50),
-        steps=500,
-        batch_size=8,
+        steps=400,
+        batch_size=4,
         ema=0.99,
-        evaluate_every=500,
+        evaluate_every=400,
     )

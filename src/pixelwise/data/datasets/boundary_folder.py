@@ -26,7 +26,9 @@ class Config(DataConfig):
     """Images and boundaries in folders."""
 
     kind: Literal["boundary_folder"] = "boundary_folder"
-    root: Annotated[str, Setting(description="folder with train/{images,boundaries}, or with images/train and groundTruth/train")]
+    root: Annotated[
+        str, Setting(description="folder with train/{images,boundaries}, or with images/train and groundTruth/train")
+    ]
     reading: Annotated[
         Reading, Setting(description="pictures of boundaries: grey (white is a boundary) or bits (bit i is annotator i)")
     ] = "grey"

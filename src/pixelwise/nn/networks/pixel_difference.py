@@ -15,6 +15,7 @@ from pixelwise.nn.pixel_difference import Difference, PixelDifference
 from pixelwise.nn.side_outputs import SideOutputs
 
 ORDER: tuple[Difference, ...] = ("central", "angular", "radial", "plain")
+PLAIN: tuple[Difference, ...] = ("plain", "plain", "plain", "plain")
 
 
 class Config(NetworkConfig):
@@ -63,7 +64,7 @@ class PixelDifferenceNetwork(nn.Module):
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        kinds = ORDER if config.differences else ("plain",) * len(ORDER)
+        kinds: tuple[Difference, ...] = ORDER if config.differences else PLAIN
         widths = {1: config.width, 2: 2 * config.width, 4: 4 * config.width, 8: 4 * config.width}
         self.first = PixelDifference(kinds[0], in_channels, config.width)
         self.stages = nn.ModuleDict()
