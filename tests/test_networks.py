@@ -58,6 +58,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 4, "blocks": 1, "norm": "none", "upsample": "bed_of_nails"},
         {"width": 4, "blocks": 1, "norm": "group", "upsample": "pixel_shuffle"},
     ],
+    "hed": [
+        {"width": 4, "depth": 2},
+        {"width": 4, "depth": 3, "norm": "group"},
+        {"width": 4, "depth": 1, "norm": "none"},
+    ],
+    "pixel_difference": [{"width": 4}, {"width": 2, "norm": "batch"}, {"width": 2, "differences": False, "norm": "instance"}],
     "pix2pix_unet": [{"width": 4, "depth": 5}, {"width": 4, "depth": 6, "norm": "instance", "dropout": 0.0}],
     "patchgan": [{"width": 4}, {"width": 4, "norm": "instance"}, {"width": 4, "norm": "none"}, {"layers": 0}],
     "classifier": [

@@ -18,6 +18,7 @@ from pixelwise.errors import PixelwiseError
 from pixelwise.evaluation import measure
 from pixelwise.geometry.homography import about, horizontal_flip, rotation
 from pixelwise.model import Model, load
+from pixelwise.predictions.several import SeveralPrediction
 from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
 from pixelwise.run import Data, describe, proceed, start
@@ -162,7 +163,9 @@ def test_any_size_is_answered_in_its_own_pixels(kind: str, size: tuple[int, int]
     prediction = model(pixels)
     drawn = prediction.render().size
     whole = isinstance(prediction, VectorPrediction)  # its answer is written below the picture
-    assert all(a > b for a, b in zip(drawn, size[::-1], strict=True)) if whole else drawn == size[::-1]
+    parts = len(prediction.parts) if isinstance(prediction, SeveralPrediction) else 1  # are drawn side by side
+    expected = (parts * size[1], size[0])
+    assert all(a > b for a, b in zip(drawn, expected, strict=True)) if whole else drawn == expected
     told = json.loads(json.dumps(prediction.to_json()))
     assert (told["height"], told["width"]) == size
     with PillowImage.open(prediction.save(tmp_path / "answer.png")) as saved:

@@ -180,6 +180,18 @@ def decode_mask(source: Path | bytes) -> Tensor:
     return mask.masked_fill_(values == GREY, IGNORE)
 
 
+def decode_values(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
+    """Decode the values (H, W) of a file of one channel as they are stored: grey of 1, 8 or 16 bits, or palette indices.
+
+    Raises:
+        DataError: The file is unreadable, lossy or painted in colours.
+    """
+    with _opened(source, pixel_limit) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{name_of(source)}: values in a JPEG are altered by its compression", "save them as PNG")
+        return _indices(image, name_of(source), (), 0)
+
+
 def name_of(source: Path | bytes) -> str:
     """Return what to call `source` in a message."""
     return "image" if isinstance(source, bytes) else str(source)

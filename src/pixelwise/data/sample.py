@@ -16,7 +16,7 @@ from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import Matrix, Size, is_mirror, transform_points
 from pixelwise.geometry.presence import Presence as Presence
-from pixelwise.geometry.warp import warp_depth, warp_image, warp_labels, warp_normals
+from pixelwise.geometry.warp import warp_depth, warp_image, warp_labels, warp_marks, warp_normals
 
 Batch = dict[str, Tensor]
 
@@ -120,6 +120,22 @@ class Normals(Field):
     def tensors(self) -> dict[str, Tensor]:
         """Return the normals (3, H, W)."""
         return {"": self.vectors}
+
+
+@dataclass(frozen=True, eq=False)
+class Boundaries(Field):
+    """What A annotators drew: `drawn` (A, H, W) float32, 1 on a boundary, 0 elsewhere, NaN unknown; in between if averaged."""
+
+    drawn: Tensor
+    frame: Frame
+
+    def warp(self, matrix: Matrix, size: Size) -> Boundaries:
+        """Return each annotator's boundary moved by itself, so that no line is lost where the picture shrinks."""
+        return Boundaries(warp_marks(self.drawn, matrix, size), self.frame.then(matrix, size))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the share of the annotators that drew a boundary (H, W); NaN where it is unknown."""
+        return {"": self.drawn.mean(0)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,159 @@
+"""Several answers from one network are those that each part would give alone; learned weights are those of the paper."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from test_tasks import batch_of, small, untrained
+from torch import nn
+
+from pixelwise.errors import UsageError
+from pixelwise.losses.uncertainty import Uncertainty
+from pixelwise.nn.heads import Heads
+from pixelwise.recipe import Recipe
+from pixelwise.run import Data
+from pixelwise.tasks.multitask import Task
+
+
+@lru_cache
+def recipe(*pairs: str) -> Recipe:
+    return small("multitask").override(list(pairs))
+
+
+def opened(*pairs: str) -> tuple[Task, nn.ModuleDict]:
+    data = Data.of(recipe(*pairs))
+    assert isinstance(data.task, Task)
+    torch.manual_seed(0)
+    return data.task, data.task.networks(recipe(*pairs).network).eval()
+
+
+def sheets(task: Task) -> dict[str, slice]:
+    """Where the sheets of each part lie, by hand."""
+    first, found = 0, {}
+    for name, part in task.parts.items():
+        found[name] = slice(first, first + part.codec.channels)
+        first += part.codec.channels
+    return found
+
+
+class Only(nn.Module):
+    """Some sheets of a network."""
+
+    def __init__(self, network: nn.Module, chosen: slice) -> None:
+        super().__init__()
+        self.network, self.chosen = network, chosen
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(image)[:, self.chosen]
+        return found
+
+
+def test_losses_are_those_of_the_parts_alone_times_their_weights() -> None:
+    task, networks = opened('task.weights={"depth": 0.25}')
+    batch = batch_of("multitask")
+    encoded = task.encode(batch)
+    losses = task.loss("train", networks, encoded, task.forward(networks, encoded))
+    names = set()
+    for name, part in task.parts.items():
+        own, alone = part.encode(batch), {"network": Only(networks["network"], sheets(task)[name])}
+        for term, value in part.loss("train", alone, own, part.forward(alone, own)).items():
+            weight = 0.25 if name == "depth" else 1.0
+            torch.testing.assert_close(losses[f"{name}/{term}"], weight * value)
+            names.add(f"{name}/{term}")
+    assert names == set(losses) and {name.partition("/")[0] for name in names} == set(task.parts)
+
+
+@pytest.mark.parametrize("flip", ["false", "true"])
+def test_answers_are_those_of_the_parts_alone(flip: str) -> None:
+    """Mirrored images too, which a part sees only if it asks for them."""
+    task, networks = opened(f"task.parts.depth.flip_test={flip}")
+    image = {"image": torch.rand(2, 3, 32, 32)}
+    maps = task.respond(networks, image)["maps"]
+    first = 0
+    for name, part in task.parts.items():
+        (alone,) = part.respond({"network": Only(networks["network"], sheets(task)[name])}, image).values()
+        assert alone.shape[1] == part.painted
+        torch.testing.assert_close(maps[:, first : first + part.painted], alone)
+        first += part.painted
+    assert first == maps.shape[1] and task.mirrors is (flip == "true")
+
+
+def test_a_picture_is_answered_by_every_part() -> None:
+    prediction = untrained("multitask")(torch.randint(0, 256, (3, 37, 53), dtype=torch.uint8))
+    found = prediction.to_json()
+    assert set(found["parts"]) == {"labels", "depth", "normals", "boundaries"}
+    assert all((part["height"], part["width"]) == (37, 53) for part in found["parts"].values())
+    assert prediction.render().size == (4 * 53, 37)
+    assert prediction.nbytes == sum(part.nbytes for part in prediction.parts.values())  # type: ignore[attr-defined]
+
+
+def test_metrics_carry_the_name_of_their_part() -> None:
+    data = Data.of(recipe())
+    sample = data.val.sample(0, data.task.fields)
+    metrics = data.task.metrics()
+    data.task.score(metrics, data.task.truth(sample), sample)
+    found = metrics.compute()
+    assert found["labels/miou_present"] == 1.0 and found["depth/abs_rel"] == 0.0 and found["normals/mean_angle_deg"] < 0.1
+    assert data.task.primary == "labels/miou_present" and not data.task.minimised
+
+
+def test_uncertainty_is_equation_7() -> None:
+    """With s = ln 4 and ln 9: 2 / (2 4) + 18 / (2 9) + ln 2 + ln 3; by s, (1 - exp(-s) loss) / 2."""
+    weights = Uncertainty(2)
+    with torch.no_grad():
+        weights.log_variances.copy_(torch.tensor([4.0, 9.0]).log())
+    losses, regulariser = weights(torch.tensor([2.0, 18.0]))
+    torch.testing.assert_close(losses, torch.tensor([0.25, 1.0]))
+    assert float(regulariser.detach()) == pytest.approx(math.log(2) + math.log(3))
+    (losses.sum() + regulariser).backward()
+    torch.testing.assert_close(weights.log_variances.grad, torch.tensor([0.25, -0.5]))
+
+
+def test_learned_weights_are_trained_and_not_deployed() -> None:
+    task, networks = opened("task.weighting=uncertainty")
+    batch = task.encode(batch_of("multitask"))
+    losses = task.loss("train", networks, batch, task.forward(networks, batch))
+    assert set(losses) == {*task.parts, "uncertainty"}
+    assert task.phases[0].networks == ("network", "uncertainty") and task.deployed == ("network",)
+    sum(losses.values(), torch.zeros(())).backward()
+    gradient = networks["uncertainty"].log_variances.grad
+    expected = torch.stack([0.5 - losses[name].detach() for name in task.parts])  # s = 0
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_heads_share_the_trunk_and_nothing_else() -> None:
+    trunk = nn.Conv2d(3, 4, 1)
+    trunk.stride = 1  # type: ignore[assignment]
+    network, image = Heads(trunk, 4, [2, 1]), torch.rand(1, 3, 5, 5)
+    assert network(image).shape == (1, 3, 5, 5)
+    network(image)[:, 2].sum().backward()
+    used = {
+        name: any(p.grad is not None and p.grad.any() for p in part.parameters()) for name, part in network.named_children()
+    }
+    heads = [any(p.grad is not None and p.grad.any() for p in head.parameters()) for head in network.heads]
+    assert used["trunk"] and heads == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["task.parts.depth.kind=keypoints"], "task.parts.depth.kind = 'keypoints' is no task with one network that answers"),
+        (["task.parts.depth.kind=multitask"], "task.parts"),
+        (['task.weights={"deep": 1}'], "weights names 'deep', which is none of labels, depth, normals, boundaries"),
+        (['task.weights={"depth": 0}'], "task.weights.depth = 0"),
+    ],
+)
+def test_what_cannot_be_combined(pairs: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Data.of(small("multitask").override(pairs))
+    assert str(caught.value).replace("\n", " ").strip().find(message) >= 0
+
+
+def test_more_parts_by_settings() -> None:
+    changed: Any = small("multitask").override(["task.parts.again.kind=segmentation", "task.parts.again.flip_test=true"])
+    assert list(changed.task.parts) == ["labels", "depth", "normals", "boundaries", "again"]
+    assert changed.task.parts["again"].flip_test
