@@ -197,8 +197,8 @@ def bsds500() -> Recipe:
     """BSDS500 from scratch, train (200 images) to val (100); HED of 74,000 parameters on crops of 256 x 256.
 
     A short run: ODS 0.661, OIS 0.679 and AP 0.607 on val after 3 minutes on one busy core, at 24 thresholds, where the
-    steepness of the image has 0.591, 0.622 and 0.581. Evaluation takes seconds for each image and core: task.thresholds=24 for a quick
-    look, 99 is the protocol.
+    steepness of the image has 0.591, 0.622 and 0.581. Evaluation takes seconds for each image and core: for a quick look set
+    task.thresholds=24; 99 is the protocol.
     """
     return Recipe(
         name="bsds500",
