@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.io import loadmat
 from torch import Tensor
 
 from pixelwise.data.images import SKIP_HINT, decode_image, decode_values
@@ -47,6 +46,8 @@ def decode_boundaries(path: Path, reading: Reading) -> Tensor:
 
 
 def _from_matlab(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    from scipy.io import loadmat
+
     try:
         contents = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
     except OSError as error:

@@ -2,7 +2,8 @@
 
 Non-maximum suppression as in Dollar and Zitnick, "Fast Edge Detection Using Structured Forests" (2015); thinning as in Guo and
 Hall, "Parallel Thinning with Two-Subiteration Algorithms" (1989), which MATLAB's `bwmorph(..., 'thin')` runs too; hysteresis as
-in Canny, "A Computational Approach to Edge Detection" (1986). NumPy only, so that a worker process starts quickly.
+in Canny, "A Computational Approach to Edge Detection" (1986). Without
+torch, and SciPy only where it is used, so that a worker process and every other task start quickly.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Map = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -22,6 +22,8 @@ BEYOND = np.ones((3, 3), int)
 
 def smoothed(values: Map, radius: int) -> NDArray[np.float64]:
     """Return a map `(H, W)` filtered with a triangle of `radius` >= 1 along both axes; the border is mirrored."""
+    from scipy import ndimage
+
     triangle = np.r_[1 : radius + 1, radius + 1, radius:0:-1] / (radius + 1) ** 2
     for axis in (0, 1):
         values = ndimage.correlate1d(values.astype(np.float64), triangle, axis, mode="reflect")
@@ -55,6 +57,8 @@ def suppressed(values: Map, directions: Map, *, radius: int = 1, border: int = 5
         border: Pixels this near to the border fade linearly to 0 at the border.
         slack: A value times this has to be at least that of its neighbours.
     """
+    from scipy import ndimage
+
     height, width = values.shape
     values = values.astype(np.float64)
     y, x = np.nonzero(values > 0)
@@ -129,6 +133,8 @@ def thin(mask: Mask) -> Mask:
 
 def hysteresis(values: Map, low: float, high: float) -> Mask:
     """Return the pixels `(H, W)` of at least `low` that are connected, by such pixels, with one of at least `high`."""
+    from scipy import ndimage
+
     connected, count = ndimage.label(values >= low, BEYOND)
     strong = np.zeros(count + 1, bool)
     strong[connected[values >= high]] = True
@@ -138,6 +144,8 @@ def hysteresis(values: Map, low: float, high: float) -> Mask:
 
 def long_enough(mask: Mask, length: int) -> Mask:
     """Return the mask `(H, W)` without connected parts of fewer than `length` pixels."""
+    from scipy import ndimage
+
     connected, _ = ndimage.label(mask, BEYOND)
     kept = np.bincount(connected.ravel()) >= length
     kept[0] = False
@@ -151,6 +159,8 @@ def steepness(values: Map, deviation: float) -> NDArray[np.float64]:
         values: `(H, W)` in [0, 1].
         deviation: Of the Gaussian, in pixels.
     """
+    from scipy import ndimage
+
     down, right = (ndimage.gaussian_filter(values.astype(np.float64), deviation, order) for order in ((1, 0), (0, 1)))
     return np.asarray(np.minimum(np.hypot(down, right) * deviation * np.sqrt(2 * np.pi), 1))
 

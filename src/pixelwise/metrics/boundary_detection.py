@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from pixelwise.geometry.lines import Map, Mask, ridges, thin
 
@@ -98,6 +96,9 @@ def _assigned(pairs: Pairs, reach: float) -> Pairs:
 
 def _apart(pairs: Pairs) -> Iterator[Pairs]:
     """Part the pairs so that no pixel is in two parts; the solver takes time with the square of the pixels."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     if not len(pairs.ours):
         return
     ours, theirs = pairs.ours.max() + 1, pairs.theirs.max() + 1
@@ -115,6 +116,9 @@ def _cheapest(pairs: Pairs, reach: float) -> NDArray[np.intp]:
 
     The number of pairs decides how many pixels of both sides are left alone, so it is enough to let one side pay for both.
     """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
     left, right = (np.unique(side, return_inverse=True)[1] for side in (pairs.ours, pairs.theirs))
     rows, columns = (left, right) if left.max() <= right.max() else (right, left)
     count, width = rows.max() + 1, columns.max() + 1
