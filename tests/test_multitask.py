@@ -62,9 +62,9 @@ def test_losses_are_those_of_the_parts_alone_times_their_weights() -> None:
         own, alone = part.encode(batch), {"network": Only(networks["network"], sheets(task)[name])}
         for term, value in part.loss("train", alone, own, part.forward(alone, own)).items():
             weight = 0.25 if name == "depth" else 1.0
-            torch.testing.assert_close(losses[f"{name}/{term}"], weight * value)
-            names.add(f"{name}/{term}")
-    assert names == set(losses) and {name.partition("/")[0] for name in names} == set(task.parts)
+            torch.testing.assert_close(losses[f"{name}.{term}"], weight * value)
+            names.add(f"{name}.{term}")
+    assert names == set(losses) and {name.partition(".")[0] for name in names} == set(task.parts)
 
 
 @pytest.mark.parametrize("flip", ["false", "true"])
@@ -97,8 +97,8 @@ def test_metrics_carry_the_name_of_their_part() -> None:
     metrics = data.task.metrics()
     data.task.score(metrics, data.task.truth(sample), sample)
     found = metrics.compute()
-    assert found["labels/miou_present"] == 1.0 and found["depth/abs_rel"] == 0.0 and found["normals/mean_angle_deg"] < 0.1
-    assert data.task.primary == "labels/miou_present" and not data.task.minimised
+    assert found["labels.miou_present"] == 1.0 and found["depth.abs_rel"] == 0.0 and found["normals.mean_angle_deg"] < 0.1
+    assert data.task.primary == "labels.miou_present" and not data.task.minimised
 
 
 def test_uncertainty_is_equation_7() -> None:

