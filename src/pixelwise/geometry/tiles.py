@@ -137,7 +137,9 @@ def cheapest(rows: Axis, columns: Axis, most: int) -> Cut | None:
     Strips across the whole picture have a halo on two sides only, so they often win over squares.
     """
     pairs = itertools.product(rows.ways(), columns.ways())
-    fitting = [(down * across, (row, column)) for (down, height, row), (across, width, column) in pairs if height * width <= most]
+    fitting = [
+        (down * across, (row, column)) for (down, height, row), (across, width, column) in pairs if height * width <= most
+    ]
     return Cut(rows, columns, min(fitting)[1]) if fitting else None
 
 
