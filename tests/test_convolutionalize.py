@@ -183,7 +183,7 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "sum of poolings": lambda: Written(lambda x: 0.5 * (x.mean((2, 3)) + x.amax((2, 3))), 4),
     "channels last": lambda: Written(lambda x: x.mean((1, 2)), 4, nn.Sequential(nn.Conv2d(2, 4, 3, 2), ChannelsLast())),
     "window of all": lambda: layers(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 3)),
-    "window of all, last of a body": lambda: Written(lambda x: x.view(x.size(0), -1), 4, layers(nn.MaxPool2d(8))),
+    "window of all, last of a body": lambda: Written(lambda x: x.view(x.size(0), -1), 4, layers(nn.AvgPool2d(8))),
     "window of all as a function": lambda: Written(lambda x: functional.avg_pool2d(x, 8)[:, :, 0, 0], 4),
     "sizes of a pool": lambda: Written(lambda x: (lambda y: y.view(y.size(0), -1))(functional.adaptive_avg_pool2d(x, 1)), 4),
     "generalised mean": lambda: Written(lambda x: functional.avg_pool2d(x**3, (x.size(-2), 8)).pow(1 / 3).flatten(1), 4),
@@ -210,6 +210,8 @@ def test_unpadded_networks_score_every_window_as_if_alone(build: Callable[[], nn
 def test_a_pool_over_a_window_of_all_positions_has_the_stride_of_what_it_pools() -> None:
     for head in (nn.AvgPool2d(8), nn.AdaptiveAvgPool2d(1)):
         assert to_fully_convolutional(layers(head, nn.Flatten(), nn.Linear(4, 3)), 18).stride == 2
+    twice = layers(nn.AvgPool2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    assert to_fully_convolutional(twice, 18).stride == 2
     assert to_fully_convolutional(layers(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 3)), 20).stride == 16  # of 9x9, a rest
 
 

@@ -61,7 +61,7 @@ def grown(shape: Shape) -> Shape:
 class _Head(NamedTuple):
     graph: fx.Graph
     nodes: set[fx.Node]
-    """What is computed after the last maps that grow with the picture; a pool over all of their positions is of it."""
+    """What is computed after the last maps that grow with the picture; an average over all of their positions is of it."""
     shapes: _Shapes
     axes: dict[fx.Node, list[int]]
     """Of every map that grows with the picture, the axis of its rows and that of its columns."""
@@ -90,10 +90,12 @@ def _find_head(classifier: nn.Module, shape: Shape) -> _Head:
             taller, wider = ((*shape[:2], shape[2] + down, shape[3] + across) for down, across in ((GROWTH, 0), (0, GROWTH)))
             axes = _growing(shapes, _node_shapes(fake, graph, taller), _node_shapes(fake, graph, wider))
             last = _last(axes, graph)
-            axes = {node: found for node, found in axes.items() if node not in last or not _pools_all(fake, node, shapes, axes)}
+            axes = {
+                node: found for node, found in axes.items() if node not in last or not _averages_all(fake, node, shapes, axes)
+            }
             nodes = _between(set(axes), graph.output_node())
             closed = {str(node.target) for node in nodes if _kind(fake, node) in ("Module", "Sequential")}
-            closed |= {str(node.target) for node in last if _kind(fake, node) == "Sequential"}  # may end with such a pool
+            closed |= {str(node.target) for node in last if _kind(fake, node) == "Sequential"}  # may end with such an average
             if not closed:
                 return _Head(graph, nodes, shapes, axes)
             opened |= closed
@@ -160,13 +162,13 @@ def _last(axes: dict[fx.Node, list[int]], graph: fx.Graph) -> set[fx.Node]:
     return {source for node in {output, *_between(set(axes), output)} for source in node.all_input_nodes if source in axes}
 
 
-def _pools_all(network: nn.Module, node: fx.Node, shapes: _Shapes, axes: dict[fx.Node, list[int]]) -> bool:
-    """Tell whether `node` pools by a window that is as large as its maps, though it would grow with them."""
+def _averages_all(network: nn.Module, node: fx.Node, shapes: _Shapes, axes: dict[fx.Node, list[int]]) -> bool:
+    """Tell whether `node` averages over a window that is as large as its maps, though it would grow with them."""
     kind = _kind(network, node)
     window: Any
-    if kind in ("AvgPool2d", "MaxPool2d"):
+    if kind == "AvgPool2d":
         window = network.get_submodule(str(node.target)).kernel_size
-    elif kind in ("avg_pool2d", "max_pool2d"):
+    elif kind == "avg_pool2d":
         window = node.kwargs.get("kernel_size") or node.args[1]
     else:
         return False
@@ -304,7 +306,8 @@ def _pooled(pooling: Callable[..., Tensor], conversion: _Conversion, node: fx.No
     if len(grid) != 2:
         raise conversion.refusal(node, f"it takes {field.shape} to {shape}", "pool over both axes at once: x.mean((2, 3))")
     rows, columns = grid
-    if len(field.shape) == 1 or field.step != (1, 1) or shape[0] != field.channels:
+    spread = field.step != (1, 1) and grid != field.grid
+    if len(field.shape) == 1 or spread or shape[0] != field.channels:
         raise conversion.refusal(node, f"it takes {field.shape} to {shape}")
     if field.grid[0] % rows or field.grid[1] % columns:
         why = "it pools {}x{} positions to {}x{}, by windows of several sizes".format(*field.grid, *grid)
