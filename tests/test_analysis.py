@@ -422,6 +422,15 @@ def test_averages_in_a_row_make_a_bell() -> None:
     assert width(found) == math.sqrt(count) and width(found, 0.99) == 1
 
 
+def test_a_page_and_a_model_named_in_another_way(capsys: Capture) -> None:
+    for arguments, hint in (
+        (["unet", "out=x.html"], "hint: out=x"),
+        (["torchvision:resnet18"], "hint: write torchvision/resnet18"),
+    ):
+        assert main(["analyse", *arguments]) != 0
+        assert hint in capsys.readouterr().err
+
+
 def test_influence_changes_nothing_and_repeats() -> None:
     network = build("unet", {"width": 4, "depth": 2, "dropout": 0.5}).train()
     random = torch.get_rng_state()

@@ -319,6 +319,15 @@ class TestClassificationCsv:
             ("file,label\n0.png,a\n1.png,a\n", {}, "too few names in column 'label': a", ""),
             ("file,label\n0.png,a\n9.png,b\n8.png,a\n", {}, "labelled images are missing", ""),
             ("file,label\n", {}, "no labelled image", ""),
+            ("file;label\n0.png;a\n", {}, "no column 'file'", "separate the cells by commas"),
+            ("file\tlabel\n0.png\ta\n", {}, "no column 'file'", "separate the cells by commas"),
+            ("file,label,label\n0.png,a,b\n", {}, "the header has 2 columns 'label'", "a name of its own"),
+            ("label,file\na,0.png\nb,\n", {}, "row 2 after the header names no image: b,", ""),
+            ("file,label\n0.png,a\0\n1.png,b\n", {}, "a cell contains a NUL character", "UTF-8"),
+            (f"file,label\n0.png,{'x' * 131073}\n", {}, "cannot be read as a table: field larger", "UTF-8"),
+            ("file,value,split\n0.png,,train\n1.png,2,val\n", {}, "no value in column 'value' is known", "empty cell"),
+            ("value,file\nhigh,0.png\n1,1.png\n", {}, "0.png: 'high' in column 'value' is no number", "empty cell"),
+            ("file,label,split\n0.png,a,val\n1.png,b,\n", {}, "no split 'train'", "there are val"),
             (
                 "file,label\n0.png,a\n1.png,b\n2.png,a\n",
                 {"classes": ("a", "bb")},
@@ -331,6 +340,19 @@ class TestClassificationCsv:
         with pytest.raises(DataError, match=message) as caught:
             self.open(tmp_path, text, **settings)
         assert hint in caught.value.hint
+
+    def test_a_table_in_another_encoding(self, tmp_path: Path) -> None:
+        (tmp_path / "table.csv").write_bytes("file,label\n0.png,kött\n1.png,b\n".encode("latin-1"))
+        with pytest.raises(DataError, match=r"table.csv: it cannot be read as a table: 'utf-8'") as caught:
+            classification_csv.Config(root=str(tmp_path)).open("train")
+        assert caught.value.hint == "save it as CSV in UTF-8"
+
+    def test_classes_are_those_of_the_column_that_holds_them(self, tmp_path: Path) -> None:
+        text = "file,label,labels,split\n0.png,in,cat;dog,train\n1.png,out,bee,train\n2.png,on,cat,train\n3.png,in,dog,val\n"
+        train = self.open(tmp_path, text, classes=("out", "in"))
+        assert told(train, "category") == [1, 0] and told(train, "labels") == [[0, 1, 1], [1, 0, 0]]
+        train = self.open(tmp_path, text, classes=("dog", "cat"))
+        assert told(train, "category") == [0, 2, 1] and told(train, "labels") == [[1, 1], [0, 0], [0, 1]]
 
     def test_no_table(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no table for 'train'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,7 @@ from pixelwise.nn.convolutionalize import FullyConvolutional, equivalence, to_fu
 from pixelwise.nn.networks import classifier as classifiers
 from pixelwise.nn.networks import regressor
 from pixelwise.nn.padding import mirror_to_multiple
+from pixelwise.nn.sliding import patch_classifier
 
 
 def picture(channels: int, height: int, width: int, dtype: torch.dtype = torch.float64, pictures: int = 1) -> Tensor:
@@ -180,6 +182,13 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "both poolings": lambda: Written(lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1), 8),
     "sum of poolings": lambda: Written(lambda x: 0.5 * (x.mean((2, 3)) + x.amax((2, 3))), 4),
     "channels last": lambda: Written(lambda x: x.mean((1, 2)), 4, nn.Sequential(nn.Conv2d(2, 4, 3, 2), ChannelsLast())),
+    "window of all": lambda: layers(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 3)),
+    "window of all, last of a body": lambda: Written(lambda x: x.view(x.size(0), -1), 4, layers(nn.AvgPool2d(8))),
+    "window of all as a function": lambda: Written(lambda x: functional.avg_pool2d(x, 8)[:, :, 0, 0], 4),
+    "sizes of a pool": lambda: Written(lambda x: (lambda y: y.view(y.size(0), -1))(functional.adaptive_avg_pool2d(x, 1)), 4),
+    "generalised mean": lambda: Written(lambda x: functional.avg_pool2d(x**3, (x.size(-2), 8)).pow(1 / 3).flatten(1), 4),
+    "nothing after convolution": lambda: layers(nn.Conv2d(4, 3, 8)),
+    "patches": lambda: nn.Sequential(nn.Conv2d(2, 2, 2), patch_classifier(8, 2, 4, 3)),
     "our own": lambda: classifiers.Config(channels=(4, 6), padding="none", grid=(3, 1), hidden=5).build(2, 3),
 }
 
@@ -196,6 +205,14 @@ def test_unpadded_networks_score_every_window_as_if_alone(build: Callable[[], nn
     assert expected.std((2, 3)).max() > 1e-3  # windows differ, so none can stand for another
     assert (dense(image) - expected).abs().max() < 1e-12
     assert equivalence(dense) == (True, "no layer pads and none sees the whole picture", [])
+
+
+def test_a_pool_over_a_window_of_all_positions_has_the_stride_of_what_it_pools() -> None:
+    for head in (nn.AvgPool2d(8), nn.AdaptiveAvgPool2d(1)):
+        assert to_fully_convolutional(layers(head, nn.Flatten(), nn.Linear(4, 3)), 18).stride == 2
+    twice = layers(nn.AvgPool2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    assert to_fully_convolutional(twice, 18).stride == 2
+    assert to_fully_convolutional(layers(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 3)), 20).stride == 16  # of 9x9, a rest
 
 
 def test_our_own_classifiers_at_the_native_size() -> None:
@@ -422,6 +439,33 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], int | None, str]] = {
     "decisions by size": (lambda: layers(Sized()), 18, "cannot be traced after layer '3'"),
     "resizing": (lambda: layers(nn.Upsample((9, 9)), nn.AdaptiveAvgPool2d(1)), 18, "'Upsample' of layer '3'"),
 }
+
+
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.weight = nn.Conv2d(2, 4, 3), nn.Parameter(torch.rand(3, 4))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return functional.linear(self.body(image).mean((2, 3)), self.weight)
+
+
+HINTS: dict[str, tuple[nn.Module, str]] = {
+    "one axis after another": (Written(lambda x: x.mean(3).mean(2), 4), "both axes at once"),
+    "rows and columns exchanged": (Written(lambda x: x.transpose(2, 3).flatten(1), 256), r"flatten \(B, C, H, W\)"),
+    "channels last, flattened": (Written(lambda x: x.permute(0, 2, 3, 1).flatten(1), 256), r"flatten \(B, C, H, W\)"),
+    "one of two parts": (Written(lambda x: x.mean((2, 3)).chunk(2, 1)[0], 2), "treats all positions alike"),
+    "a tensor of its own": (Written(lambda x: x.mean((2, 3)) * torch.ones(4), 4), "a buffer"),
+    "weights without a layer": (Weighted(), "^one of 'linear'$"),
+    "sum": (Written(lambda x: x.sum((2, 3)), 4), "pool over all positions"),
+}
+
+
+@pytest.mark.parametrize(("network", "hint"), HINTS.values(), ids=HINTS)
+def test_what_is_refused_says_what_could_be_done(network: nn.Module, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        to_fully_convolutional(network, 18)
+    assert re.search(hint, caught.value.hint)
 
 
 @pytest.mark.parametrize(("build", "size", "message"), REFUSED.values(), ids=REFUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from pixelwise.errors import UsageError
 from pixelwise.nn import dilation, encoders
 from pixelwise.nn.encoders import TimmEncoder
-from pixelwise.nn.networks import unet
+from pixelwise.nn.networks import fcn, unet
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,17 @@ def test_exact_families_are_taken(name: str, stride: int, channels: dict[int, in
     assert encoder.channels == channels
     maps = encoder(torch.rand(2, 3, 64, 96))
     assert {s: found.shape for s, found in maps.items()} == {s: (2, c, 64 // s, 96 // s) for s, c in channels.items()}
+
+
+def test_gates_pool_over_the_denser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the settings say of squeeze-and-excitation: without its gates the features agree, with them they do not."""
+    torch.manual_seed(0)
+    plain, dilated = (encoders._features("mobilenetv3_small_050", 3, False, stride) for stride in (None, 8))
+    assert dilation.relative_error(copy.deepcopy(dilated), copy.deepcopy(plain), 3) < 1e-5
+    monkeypatch.setattr(dilation, "GATES", ())
+    assert 0.1 < dilation.relative_error(dilated, plain, 3) < 0.4
+    for config in (unet.Config, fcn.Config):
+        assert "squeeze-and-excitation" in str(config.model_fields["encoder_stride"].description)
 
 
 def test_a_dilated_encoder_holds_the_features_of_the_plain_one() -> None:

@@ -164,7 +164,9 @@ def _returned(name: str, module: str, function: str, wanted: Wanted) -> Found:
             hint = f"write {Path(module).stem}:{function}, in the folder of the file"
         raise UsageError(what, hint) from error
     if not hasattr(imported, function):
-        raise UsageError(f"{module} has no {function!r}", did_you_mean(function, vars(imported)))
+        known = {"timm": _timm, "torchvision": _torchvision}.get(module, list)()
+        hint = f"write {module}/{function}" if function in known else did_you_mean(function, vars(imported))
+        raise UsageError(f"{module} has no {function!r}", hint)
     try:
         network = getattr(imported, function)
         network = network if isinstance(network, nn.Module) else network()

@@ -433,6 +433,8 @@ def analyse(chosen: argparse.Namespace) -> int:
     numbers = dict.fromkeys(("batch", "channels", "outputs", "detail"), int)
     options, pairs = _options(chosen.pairs, {**numbers, "size": str, "out": str})
     size = _size(options["size"]) if "size" in options else None
+    if options.get("out", "").endswith(".html"):
+        raise UsageError(f"out={options['out']} should be a folder", f"out={options['out'].removesuffix('.html')}")
     from pixelwise.analysis import Request, answer
     from pixelwise.analysis_report import as_json, as_text, write
     from pixelwise.catalogue import Wanted

@@ -7,6 +7,7 @@ then continues the last tile as it would continue the picture, and tiles of the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -83,23 +84,21 @@ class Axis(NamedTuple):
         return self.after + (self.length - self.after) % self.period
 
     def side(self, step: int) -> int:
-        """Return the pixels of the longest tile that keeps `step` pixels, as the network grows it to its period."""
-        return _up(min(self.length, self.lead + step + self.trail), self.period)
+        """Return the pixels of the longest tile where each keeps `step` pixels, as the network grows it to its period."""
+        return _up(max(len(seen) for seen, _ in self.spans(step)), self.period)
 
     def even(self, count: int) -> int:
         """Return how many pixels each of at most `count` parts keeps, a multiple of the period."""
         return _up(-(-self.length // count), self.period)
 
-    def longest(self, side: int) -> int:
-        """Return what parts keep whose tiles have at most `side` pixels, shared out evenly; 0 if no tile is so small."""
-        if side >= self.side(self.length):
-            return self.even(1)
-        step = (side // self.period * self.period - self.lead - self.trail) // self.period * self.period
-        return self.even(-(-self.length // step)) if step > 0 else 0
-
     def work(self, step: int) -> int:
         """Return the pixels of all tiles together."""
-        return self.length + (-(-self.length // step) - 1) * (self.lead + self.trail)
+        return sum(len(seen) for seen, _ in self.spans(step))
+
+    def ways(self) -> list[tuple[int, int, int]]:
+        """Return all ways to share the pixels out evenly: the pixels of all tiles, of the longest, and what each keeps."""
+        steps = sorted({self.even(count) for count in range(1, -(-self.length // self.period) + 1)})
+        return [(self.work(step), self.side(step), step) for step in steps]
 
     def spans(self, step: int) -> Iterator[tuple[range, range]]:
         """Yield the pixels that each tile sees and those it keeps; `step` is a multiple of the period."""
@@ -133,13 +132,15 @@ class Cut(NamedTuple):
 
 
 def cheapest(rows: Axis, columns: Axis, most: int) -> Cut | None:
-    """Return the cut that computes the fewest pixels with tiles of at most `most` pixels; None if no tile is so small.
+    """Return the even cut that computes the fewest pixels with tiles of at most `most` pixels; None if no tile is so small.
 
     Strips across the whole picture have a halo on two sides only, so they often win over squares.
     """
-    widths = {columns.even(count) for count in range(1, -(-columns.length // columns.period) + 1)}
-    cuts = [Cut(rows, columns, (rows.longest(most // columns.side(width)), width)) for width in widths]
-    return min((cut for cut in cuts if cut.steps[0]), key=lambda cut: (cut.work, cut.steps), default=None)
+    pairs = itertools.product(rows.ways(), columns.ways())
+    fitting = [
+        (down * across, (row, column)) for (down, height, row), (across, width, column) in pairs if height * width <= most
+    ]
+    return Cut(rows, columns, min(fitting)[1]) if fitting else None
 
 
 def exact(see: See, cut: Cut, scale: float = 1) -> Iterator[tuple[Tile, Tensor]]:

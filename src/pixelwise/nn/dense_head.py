@@ -24,6 +24,7 @@ from pixelwise.seeds import torch_generator
 GROWTH = 161280  # 2^9 * 3^2 * 5 * 7 pixels, a multiple of every stride in use; nothing of this size is ever computed
 
 Shape = tuple[int, ...]
+_Shapes = dict[fx.Node, Shape]
 
 
 def densified(classifier: nn.Module, shape: Shape) -> fx.GraphModule:
@@ -60,10 +61,10 @@ def grown(shape: Shape) -> Shape:
 class _Head(NamedTuple):
     graph: fx.Graph
     nodes: set[fx.Node]
-    """What is computed after the last maps that grow with the picture."""
-    shapes: dict[fx.Node, Shape]
+    """What is computed after the last maps that grow with the picture; an average over all of their positions is of it."""
+    shapes: _Shapes
     axes: dict[fx.Node, list[int]]
-    """Of every map that grows with the picture, the two axes along which it does."""
+    """Of every map that grows with the picture, the axis of its rows and that of its columns."""
 
 
 class _Tracer(fx.Tracer):
@@ -86,9 +87,15 @@ def _find_head(classifier: nn.Module, shape: Shape) -> _Head:
         while True:
             graph = _trace(fake, opened)
             shapes = _node_shapes(fake, graph, shape)
-            axes = _growing(shapes, _node_shapes(fake, graph, grown(shape)))
+            taller, wider = ((*shape[:2], shape[2] + down, shape[3] + across) for down, across in ((GROWTH, 0), (0, GROWTH)))
+            axes = _growing(shapes, _node_shapes(fake, graph, taller), _node_shapes(fake, graph, wider))
+            last = _last(axes, graph)
+            axes = {
+                node: found for node, found in axes.items() if node not in last or not _averages_all(fake, node, shapes, axes)
+            }
             nodes = _between(set(axes), graph.output_node())
             closed = {str(node.target) for node in nodes if _kind(fake, node) in ("Module", "Sequential")}
+            closed |= {str(node.target) for node in last if _kind(fake, node) == "Sequential"}  # may end with such an average
             if not closed:
                 return _Head(graph, nodes, shapes, axes)
             opened |= closed
@@ -103,7 +110,7 @@ def _trace(network: nn.Module, opened: set[str]) -> fx.Graph:
         raise UsageError(f"the work of the classifier cannot be traced {place}", str(error)) from error
 
 
-def _node_shapes(network: nn.Module, graph: fx.Graph, shape: Shape) -> dict[fx.Node, Shape]:
+def _node_shapes(network: nn.Module, graph: fx.Graph, shape: Shape) -> _Shapes:
     values = _evaluate(network, graph, {_image(graph): blank(network, shape)})
     return {node: tuple(value.shape) for node, value in values.items() if isinstance(value, Tensor)}
 
@@ -139,13 +146,35 @@ def _between(known: set[fx.Node], output: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _growing(small: dict[fx.Node, Shape], large: dict[fx.Node, Shape]) -> dict[fx.Node, list[int]]:
-    """Return those of the nodes that are maps, with the axes along which they grow."""
+def _growing(small: _Shapes, taller: _Shapes, wider: _Shapes) -> dict[fx.Node, list[int]]:
+    """Return those of the nodes that are maps, with the axes along which they grow with the picture's height and width."""
     axes = {}
-    for node in small.keys() & large.keys():
-        pairs = zip(small[node], large[node], strict=False)
-        axes[node] = [axis for axis, (before, after) in enumerate(pairs) if before != after]
-    return {node: found for node, found in axes.items() if len(small[node]) == 4 and len(found) == 2}
+    for node in small.keys() & taller.keys() & wider.keys():
+        grows = [[i for i, side in enumerate(small[node]) if side != other[node][i]] for other in (taller, wider)]
+        if len(small[node]) == 4 and [len(one) for one in grows] == [1, 1] and grows[0] != grows[1]:
+            axes[node] = [grows[0][0], grows[1][0]]
+    return axes
+
+
+def _last(axes: dict[fx.Node, list[int]], graph: fx.Graph) -> set[fx.Node]:
+    """Return the maps from which the head starts."""
+    output = graph.output_node()
+    return {source for node in {output, *_between(set(axes), output)} for source in node.all_input_nodes if source in axes}
+
+
+def _averages_all(network: nn.Module, node: fx.Node, shapes: _Shapes, axes: dict[fx.Node, list[int]]) -> bool:
+    """Tell whether `node` averages over a window that is as large as its maps, though it would grow with them."""
+    kind = _kind(network, node)
+    window: Any
+    if kind == "AvgPool2d":
+        window = network.get_submodule(str(node.target)).kernel_size
+    elif kind == "avg_pool2d":
+        window = node.kwargs.get("kernel_size") or node.args[1]
+    else:
+        return False
+    maps = node.all_input_nodes[0]
+    grid = [shapes[maps][axis] for axis in axes[maps]]
+    return grid == ([window, window] if isinstance(window, int) else list(window)) and shapes[node][2:] == (1, 1)
 
 
 def _kind(network: nn.Module, node: fx.Node) -> str:
@@ -188,6 +217,9 @@ class AtEveryPosition(nn.Module):
         return answers.reshape(*positions.shape[:3], -1).permute(0, 3, 1, 2)
 
 
+POSSIBLE = "a head may pool over all positions, flatten (B, C, H, W), connect fully and do what treats all positions alike"
+
+
 class _Conversion:
     """Builds the dense network node by node; a layer that changed lies where the layer lay that it replaces."""
 
@@ -206,7 +238,8 @@ class _Conversion:
             if node.op == "output":
                 self._finish(node, sources)
             elif node in self.head.nodes and node in self.head.shapes and sources:
-                self.fields[node] = RULES.get(_kind(self.classifier, node), _kept)(self, node, sources[0])
+                field = self.fields[node] = RULES.get(_kind(self.classifier, node), _kept)(self, node, sources[0])
+                self.copies[node] = field.node  # of which sizes may be asked
             else:
                 self._copy(node)
         dense = fx.GraphModule(self.classifier, self.graph)
@@ -217,6 +250,8 @@ class _Conversion:
         return dense.eval()
 
     def _copy(self, node: fx.Node) -> None:
+        if node.op == "get_attr" and not hasattr(self.classifier, str(node.target).split(".")[0]):
+            raise UsageError("the head of the classifier makes a tensor while it runs", "register it as a buffer")
         copy = self.copies[node] = self.graph.node_copy(node, self.copies.__getitem__)
         if node in self.head.axes:
             batch, channels = (axis for axis in range(4) if axis not in self.head.axes[node])
@@ -227,11 +262,14 @@ class _Conversion:
             self.fields[node] = _Field(copy, (depth, height, width), (height, width))
 
     def _finish(self, output: fx.Node, sources: list[_Field]) -> None:
-        if not isinstance(output.args[0], fx.Node) or not sources:
-            raise UsageError("the classifier's answer is not one vector of scores")
+        answer = output.args[0]
+        if not isinstance(answer, fx.Node):
+            raise UsageError("the classifier's answer is not one vector of scores", "give one tensor (B, K)")
+        if not sources:
+            raise self.refusal(answer, "what it takes is not one tensor")
         if sources[0].grid != (1, 1):
             rows, columns = sources[0].grid
-            raise UsageError(f"the classifier's answer is not a vector, but maps of {rows}x{columns} positions")
+            raise UsageError(f"the classifier's answer is not a vector, but maps of {rows}x{columns} positions", POSSIBLE)
         self.graph.output(sources[0].node)
 
     def shape(self, node: fx.Node) -> Shape:
@@ -253,7 +291,7 @@ class _Conversion:
         layer = next(reversed(node.meta.get("nn_module_stack", {})), "")
         return f"{_kind(self.classifier, node)!r}" + (f" of layer {layer!r}" if layer else "")
 
-    def refusal(self, node: fx.Node, why: str, hint: str = "") -> UsageError:
+    def refusal(self, node: fx.Node, why: str, hint: str = POSSIBLE) -> UsageError:
         """Return the error that says at which operation the conversion ends."""
         return UsageError(f"{self.name(node)} has no dense equivalent: {why}", hint)
 
@@ -264,8 +302,12 @@ Rule = Callable[[_Conversion, fx.Node, _Field], _Field]
 def _pooled(pooling: Callable[..., Tensor], conversion: _Conversion, node: fx.Node, field: _Field) -> _Field:
     """Pool by windows everywhere, instead of to a grid."""
     shape = conversion.shape(node)
-    rows, columns = grid = shape[1:] or (1, 1)
-    if len(field.shape) == 1 or field.step != (1, 1) or len(grid) != 2 or shape[0] != field.channels:
+    grid = shape[1:] or (1, 1)
+    if len(grid) != 2:
+        raise conversion.refusal(node, f"it takes {field.shape} to {shape}", "pool over both axes at once: x.mean((2, 3))")
+    rows, columns = grid
+    spread = field.step != (1, 1) and grid != field.grid
+    if len(field.shape) == 1 or spread or shape[0] != field.channels:
         raise conversion.refusal(node, f"it takes {field.shape} to {shape}")
     if field.grid[0] % rows or field.grid[1] % columns:
         why = "it pools {}x{} positions to {}x{}, by windows of several sizes".format(*field.grid, *grid)
@@ -326,9 +368,11 @@ def _kept(conversion: _Conversion, node: fx.Node, field: _Field) -> _Field:
     return field._replace(node=conversion.graph.node_copy(node, dense.__getitem__), shape=shape)
 
 
+AVERAGES = ("AdaptiveAvgPool2d", "adaptive_avg_pool2d", "AvgPool2d", "avg_pool2d", "mean")
+MAXIMA = ("AdaptiveMaxPool2d", "adaptive_max_pool2d", "MaxPool2d", "max_pool2d", "amax")
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("AdaptiveAvgPool2d", "adaptive_avg_pool2d", "mean"), partial(_pooled, functional.avg_pool2d)),
-    **dict.fromkeys(("AdaptiveMaxPool2d", "adaptive_max_pool2d", "amax"), partial(_pooled, functional.max_pool2d)),
+    **dict.fromkeys(AVERAGES, partial(_pooled, functional.avg_pool2d)),
+    **dict.fromkeys(MAXIMA, partial(_pooled, functional.max_pool2d)),
     **dict.fromkeys(("Flatten", "flatten", "view", "reshape", "squeeze", "unsqueeze", "getitem"), _reshaped),
     **dict.fromkeys(("BatchNorm1d", "LayerNorm", "GroupNorm", "Softmax", "LogSoftmax"), _positionwise),
     "Linear": _connected,
@@ -343,15 +387,15 @@ RULES: dict[str, Rule] = {
 def _check(conversion: _Conversion, dense: fx.GraphModule) -> None:
     """Compare both heads on random maps of two windows: the dense one sees them side by side and one above the other."""
     head = conversion.head
-    image, maps = _image(head.graph), {source for node in head.nodes for source in node.all_input_nodes if source in head.axes}
+    image, maps = _image(head.graph), _last(head.axes, head.graph)
     drawn = {node: _random(conversion.classifier, head.shapes[node]) for node in {image, *maps}}
     tiled = {conversion.copies[node]: _tiled(drawn[node], *head.axes[node]) for node in maps}
     with torch.no_grad():
         alone = _answer(conversion.classifier, head.graph, drawn)
         together = _answer(dense, dense.graph, {conversion.copies[image]: drawn[image], **tiled})
     if together is None or not _alike(together[0, :, (0, 0, -1, -1), (0, -1, 0, -1)].T, alone.flatten(1)[[0, 1, 1, 0]]):
-        kept = [conversion.name(node) for node in head.nodes if _kind(conversion.classifier, node) not in RULES]
-        hint = "one of " + ", ".join(sorted(kept))
+        others = [node for node in head.nodes if node.op != "get_attr" and _kind(conversion.classifier, node) not in RULES]
+        hint = "one of " + ", ".join(sorted(map(conversion.name, others))) if others else POSSIBLE
         raise UsageError("the head of the classifier mixes positions or is tied to their number", hint)
 
 

@@ -4,6 +4,11 @@ Where a stride is left out, every later convolution has to look that many times 
 features and others between them (the algorithme à trous: Holschneider et al. 1989; Chen et al. 2015). The convolution
 that lost its stride keeps its old rate; libraries that dilate it as well make other features of the same weights, and
 nothing fails but the accuracy. So it is tried out.
+
+Not held against a network is what squeeze-and-excitation and other gates do: they scale the maps by a pool over all
+positions, of which a denser grid has others, so the features do differ from those of the plain network. With gates and
+random weights, the relative error at stride 8 was 1.8 for efficientnet_b0, 1.5 for rexnet_100 and 0.21 for
+mobilenetv3_small_050, instead of less than 1e-5.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ GATES = (
     *("SEModule", "SqueezeExcite", "SqueezeExciteCl", "EffectiveSEModule", "EcaModule", "CecaModule"),
     *("GatherExcite", "GlobalContext", "GlobalResponseNorm"),
 )
-"""Classes of timm that scale maps by a pool over the whole of them, which a denser grid rightly changes a little."""
+"""Classes of timm that scale maps by a pool over the whole of them; over a denser grid, pool and features differ."""
 
 
 def refuse_inexact(name: str, dilated: nn.Module, plain: nn.Module, channels: int) -> None:

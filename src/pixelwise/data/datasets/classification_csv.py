@@ -13,7 +13,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from math import isinf, nan
+from math import isinf, isnan, nan
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -58,9 +58,18 @@ class Config(DataConfig):
             DataError: The table is missing or malformed, lacks a column, or names images that are not there.
         """
         root = existing_folder(self.root)
-        table, train = self._table(root, split), self._table(root, "train")
+        table, train = self._share(root, split), self._share(root, "train")
         columns = self._columns(table)
-        vectors = {field: self._vector(field, column, table, train) for field, column in columns.items()}
+        meant = self._meant(columns, table, train)
+        if meant == "category":
+            table, train = self._of_classes(table), self._of_classes(train)
+        chosen = {field: self.classes if field == meant else () for field in columns}
+        vectors = {
+            field: _named(field, column, chosen[field], table, train)
+            if field != "value"
+            else self._spread(column, table, train)
+            for field, column in columns.items()
+        }
         folder = image_folder(table.path.parent)
         items = []
         for row in (table.rows[i] for i in table.kept):
@@ -70,10 +79,16 @@ class Config(DataConfig):
             require_images((item.path for item in items), table.path)
         return checked(VectorFiles(root, items, Meta(vectors=vectors)), self.on_error)
 
-    def _table(self, root: Path, split: str) -> Table:
-        """Find the table of `split`, its own or a share of one; with `classes`, rows of other classes belong to no split."""
-        path, rows, kept = self._share(root, split)
-        return Table(path, rows, [i for i in kept if not self.classes or rows[i].get(self.category, "") in ("", *self.classes)])
+    def _meant(self, columns: dict[str, str], table: Table, train: Table) -> str:
+        """Return the field that `classes` are names of: the first in whose column they all are."""
+        names = {field: _names(field, column, table, train) for field, column in columns.items() if field != "value"}
+        fitting = (field for field, there in names.items() if there.issuperset(self.classes))
+        return next(fitting, next(iter(names), ""))
+
+    def _of_classes(self, table: Table) -> Table:
+        """With `classes`, leave rows of other classes to no split."""
+        allowed = ("", *self.classes) if self.classes else None
+        return table._replace(kept=[i for i in table.kept if not allowed or table.rows[i][self.category] in allowed])
 
     def _share(self, root: Path, split: str) -> Table:
         own = root / f"{split}.csv"
@@ -87,24 +102,30 @@ class Config(DataConfig):
         if "split" in rows[0]:
             kept = [i for i, row in enumerate(rows) if row["split"] == split]
             if not kept:
-                there = sorted({row["split"] for row in rows})
+                there = sorted({row["split"] for row in rows} - {""}) or ["none"]
                 raise DataError(f"{path}: no split {split!r}", did_you_mean(split, there) or f"there are {', '.join(there)}")
         else:
             kept = part([row[self.file] for row in rows], split, self.val_fraction, where=str(path))
         return Table(path, rows, kept)
 
     def _rows(self, path: Path) -> list[Row]:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if line] or [[]]
+        header, *lines = _cells(path) or [[]]
         if self.file not in header:
             hint = did_you_mean(self.file, header) or "data.file=NAME names the column of the images"
-            raise DataError(f"{path}: no column {self.file!r}", hint)
+            separated = len(header) == 1 and any(separator in header[0] for separator in ";\t")
+            raise DataError(f"{path}: no column {self.file!r}", "separate the cells by commas" if separated else hint)
+        (column, times), *_ = Counter(header).most_common(1)
+        if times > 1:
+            raise DataError(f"{path}: the header has {times} columns {column!r}", "give each column a name of its own")
         for line in lines:
             if len(line) != len(header):
                 raise DataError(f"{path}: {line[0]} has {len(line)} cells, the header {len(header)}")
         if not lines:
             raise DataError(f"{path}: no labelled image")
         rows = [dict(zip(header, line, strict=True)) for line in lines]
+        for number, row in enumerate(rows, 1):
+            if not row[self.file]:
+                raise DataError(f"{path}: row {number} after the header names no image: {','.join(row.values())}")
         (file, times), *_ = Counter(row[self.file] for row in rows).most_common(1)
         if times > 1:
             raise DataError(f"{path}: {file} is in {times} rows", "several labels of an image go into one cell: cat;dog")
@@ -124,23 +145,45 @@ class Config(DataConfig):
             raise DataError(what, "data.category=NAME, data.labels=NAME or data.value=NAME names the column")
         return there
 
-    def _vector(self, field: str, column: str, table: Table, train: Table) -> Vector:
-        """Return what the numbers of a field mean: the names in both tables, or the spread of the training values."""
-        if field == "value":
-            for path, row in ((one.path, row) for one in (table, train) for row in one.rows):
-                if not _is_number(row[column]):
-                    what = f"{path}: {row[self.file]}: {row[column]!r} in column {column!r} is no number"
-                    raise DataError(what, "an empty cell is unknown")
-            return measured(column, [_number(train.rows[i][column]) for i in train.kept])
-        cells = [row[column] for row in (*table.rows, *train.rows)]
-        names = set(cells) - {""} if field == "category" else {n.lstrip("?") for cell in cells for n in _split(cell)}
-        for name in self.classes:
-            if name not in names:
-                raise DataError(f"{table.path}: no {name!r} in column {column!r}", did_you_mean(name, names))
-        chosen = self.classes or tuple(sorted(names))
-        if len(chosen) < (2 if field == "category" else 1):
-            raise DataError(f"{table.path}: too few names in column {column!r}: {', '.join(chosen) or 'none'}")
-        return Vector(kind=field, names=chosen)
+    def _spread(self, column: str, table: Table, train: Table) -> Vector:
+        for path, row in ((one.path, row) for one in (table, train) for row in one.rows):
+            if not _is_number(row[column]):
+                what = f"{path}: {row[self.file]}: {row[column]!r} in column {column!r} is no number"
+                raise DataError(what, "an empty cell is unknown")
+        values = [_number(train.rows[i][column]) for i in train.kept]
+        if all(isnan(value) for value in values):
+            raise DataError(f"{train.path}: no value in column {column!r} is known", "an empty cell is unknown")
+        return measured(column, values)
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """Return the cells of the lines that are not empty, without blanks around them."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: it cannot be read as a table: {error}", "save it as CSV in UTF-8") from error
+    if any("\0" in cell for line in lines for cell in line):
+        raise DataError(f"{path}: a cell contains a NUL character", "save it as CSV in UTF-8")
+    return lines
+
+
+def _names(field: str, column: str, table: Table, train: Table) -> set[str]:
+    """Return the classes or labels in both tables."""
+    cells = [row[column] for row in (*table.rows, *train.rows)]
+    return set(cells) - {""} if field == "category" else {name.lstrip("?") for cell in cells for name in _split(cell)}
+
+
+def _named(field: str, column: str, classes: tuple[str, ...], table: Table, train: Table) -> Vector:
+    """Return what the numbers of a field mean: the names chosen, or all."""
+    names = _names(field, column, table, train)
+    for name in classes:
+        if name not in names:
+            raise DataError(f"{table.path}: no {name!r} in column {column!r}", did_you_mean(name, names))
+    chosen = classes or tuple(sorted(names))
+    if len(chosen) < (2 if field == "category" else 1):
+        raise DataError(f"{table.path}: too few names in column {column!r}: {', '.join(chosen) or 'none'}")
+    return Vector(kind=field, names=chosen)
 
 
 def _truth(cell: str, vector: Vector) -> int | Tensor:

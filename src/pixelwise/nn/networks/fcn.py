@@ -33,7 +33,9 @@ class Config(NetworkConfig):
     upsample: Upsample = Field("transposed", description="how scores are enlarged; transposed starts as bilinear (published)")
     encoder: str | None = Field(None, description="name of a timm model that replaces VGG-16")
     encoder_stride: Literal[8, 16, 32] | None = Field(
-        None, description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None"
+        None,
+        description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None; "
+        "squeeze-and-excitation then pools over a denser grid, so pretrained features differ",
     )
     pretrained: bool = Field(False, description="download the encoder's pretrained weights")
 

@@ -28,7 +28,9 @@ class Config(NetworkConfig):
     output_stride: Literal[1, 2, 4, 8] = Field(1, description="input pixels per output pixel: 1, 2, 4 or 8")
     encoder: str | None = Field(None, description="name of a timm model that replaces the contracting path")
     encoder_stride: Literal[8, 16, 32] | None = Field(
-        None, description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None"
+        None,
+        description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None; "
+        "squeeze-and-excitation then pools over a denser grid, so pretrained features differ",
     )
     pretrained: bool = Field(False, description="download the encoder's pretrained weights")
 
