@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from test_networks import CASES, build
 from torch import Tensor, nn
 
-from pixelwise import memory, prediction
+from pixelwise import memory
 from pixelwise.batch import predict_files
 from pixelwise.cli import main
 from pixelwise.data.sample import Image, Sample
@@ -28,6 +28,7 @@ from pixelwise.geometry.tiles import Cut, exact
 from pixelwise.model import Description, Model, load
 from pixelwise.nn.tiling import Plan, Tiled, Tiling
 from pixelwise.overrides import parse_bytes
+from pixelwise.predictions import image as written
 from pixelwise.predictions.image import ImagePrediction
 from pixelwise.recipe import find_recipe
 from pixelwise.seeds import torch_generator
@@ -150,7 +151,9 @@ def test_a_plan_keeps_to_the_memory() -> None:
         torch.testing.assert_close(Tiled(network, plan)(image), whole, atol=1e-5, rtol=0)
         assert max(height * width for height, width in sizes) <= pixels
         assert (sizes == [(201, 150)]) == (pixels == 204 * 152)
-    with pytest.raises(UsageError, match=r"an exact tile takes \d+\.\d\d MiB, and 0 B of the memory are left") as caught:
+    with pytest.raises(
+        UsageError, match=r"an exact tile takes \d+\.\d\d MiB, and [\d.]+ K?i?B of the memory are left"
+    ) as caught:
         tiling.plan((201, 150), int(10 * cost), "exact")
     assert caught.value.hint.startswith("raise memory by at least ")
 
@@ -367,7 +370,7 @@ def test_amounts_of_memory() -> None:
 def test_a_picture_written_in_bands_is_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2103, 2001, 3), dtype=np.uint8)).permute(2, 0, 1)
     answer = ImagePrediction(pixels[:, :1, :1], pixels)
-    monkeypatch.setattr(prediction, "LARGE", 2**22)
+    monkeypatch.setattr(written, "LARGE", 2**22)
     monkeypatch.setattr(ImagePrediction, "render", None)
     with PillowImage.open(answer.save(tmp_path / "x.png")) as image:
         assert image.format == "PNG" and image.mode == "RGB"
