@@ -358,7 +358,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no number of the format": (edited(lambda c: c.update(format_version="x")), "config.json is damaged: format_version", COPY),
     "unknown setting": (edited(lambda c: c["network"].update(x=1)), "is damaged: unknown setting 'network.x'", COPY),
     "unknown kind": (edited(lambda c: c["network"].update(kind="unett")), "did you mean 'unet'?", COPY),
-    "no kind": (edited(lambda c: c["task"].pop("kind")), "kind is missing; one of classification, ", COPY),
+    "no kind": (edited(lambda c: c["task"].pop("kind")), "kind is missing; one of boundaries, classification, ", COPY),
     "no classes": (edited(lambda c: c["meta"].update(classes=[], palette=[])), "config.json describes no network: ", COPY),
     "not JSON": (cut(CONFIG, 40), "config.json is damaged: ", COPY),
     "not text": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "config.json is damaged: ", COPY),

@@ -53,7 +53,7 @@ class Only(nn.Module):
 
 
 def test_losses_are_those_of_the_parts_alone_times_their_weights() -> None:
-    task, networks = opened('task.weights={"depth": 0.25}')
+    task, networks = opened("task.weights.depth=0.25")
     batch = batch_of("multitask")
     encoded = task.encode(batch)
     losses = task.loss("train", networks, encoded, task.forward(networks, encoded))
@@ -157,3 +157,5 @@ def test_more_parts_by_settings() -> None:
     changed: Any = small("multitask").override(["task.parts.again.kind=segmentation", "task.parts.again.flip_test=true"])
     assert list(changed.task.parts) == ["labels", "depth", "normals", "boundaries", "again"]
     assert changed.task.parts["again"].flip_test
+    changed = changed.override(["task.parts.depth=null", "task.weights.labels=2"])
+    assert list(changed.task.parts) == ["labels", "normals", "boundaries", "again"] and changed.task.weights == {"labels": 2}

@@ -402,7 +402,6 @@ OPERATIONS = importlib.import_module("torchvision").ops
     ("function", "operation"),
     [
         (lambda x: functional.grid_sample(x, torch.zeros(1, 8, 8, 2), align_corners=False), "grid_sampler_2d"),
-        (lambda x: x * x.max().item(), "_local_scalar_dense"),
         (lambda x: x[x > 0], "aten.nonzero"),
         (lambda x: x.gather(3, x.argsort(3)), "gather"),
         (lambda x: torch.fft.rfft2(x).abs(), "_fft_r2c"),
@@ -412,6 +411,12 @@ OPERATIONS = importlib.import_module("torchvision").ops
 def test_refused(function: Callable[[Tensor], Tensor], operation: str) -> None:
     network = nn.Sequential(conv(padding=1), nn.Sequential(Computed(function)))
     with pytest.raises(ModelError, match=rf"{operation}.* in layer '1\.0' cannot be followed"):
+        follow(network, 2, (8, 8))
+
+
+def test_a_decision_by_values_is_refused() -> None:
+    network = nn.Sequential(conv(padding=1), nn.Sequential(Computed(lambda x: x * x.max().item())))
+    with pytest.raises(ModelError, match=r"forward\(\) of layer '1\.0' decides by a value that it has computed"):
         follow(network, 2, (8, 8))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import typing
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Self
@@ -110,7 +111,8 @@ def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
         value, key = getattr(config, name), prefix + name
         chosen, description = choice_of(field), field.description or ""
         if isinstance(chosen, Choices):
-            yield Setting(key=key, default=[*value], description=description, schemas=[{"type": "object"}])
+            default = config.model_dump(mode="json")[name]
+            yield Setting(key=key, default=default, description=description, schemas=[{"type": "object"}])
             for each, one in value.items():
                 yield from _chosen(chosen, one, f"{key}.{each}", f"what {each!r} is")
         elif chosen:
@@ -173,16 +175,22 @@ def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -
     chosen, inner = choice_of(field), data.get(name)
     if chosen and not isinstance(chosen, Choices):
         return _choose(chosen, data, path, text)
+    if rest and chosen:
+        return isinstance(inner, dict) and _choose(chosen, inner, rest, text)
+    if rest and typing.get_origin(field.annotation) is dict:
+        data[name] = {**inner, ".".join(rest): parse_value(text, typing.get_args(field.annotation)[1])}  # type: ignore[dict-item]
+        return True
     if rest:
-        assign = _choose if chosen else _assign
-        return isinstance(inner, dict) and assign(chosen or field.annotation, inner, rest, text)
+        return isinstance(inner, dict) and _assign(field.annotation, inner, rest, text)
     data[name] = parse_value(text, field.annotation)
     return True
 
 
 def _choose(chosen: Choice, data: dict[str, Any], path: Sequence[str], text: str) -> bool:
-    """Set the kind of what `path` names in `data`, which starts it anew, or a setting of the kind that it is."""
+    """Set the kind of what `path` names in `data`, which starts it anew, or a setting of its kind; null removes it."""
     name, *rest = path
+    if not rest and text == "null":
+        return data.pop(name, None) is not None
     inner = data.get(name)
     kind = inner.get("kind") if isinstance(inner, dict) else None
     if rest not in ([], ["kind"]):
