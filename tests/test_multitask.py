@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from test_tasks import batch_of, small, untrained
 from torch import nn
 
+from pixelwise.batch import _save as save
+from pixelwise.batch import predict_files
 from pixelwise.errors import UsageError
 from pixelwise.losses.uncertainty import Uncertainty
 from pixelwise.nn.heads import Heads
+from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe
 from pixelwise.run import Data
 from pixelwise.tasks.multitask import Task
@@ -91,6 +99,29 @@ def test_a_picture_is_answered_by_every_part() -> None:
     assert prediction.nbytes == sum(part.nbytes for part in prediction.parts.values())  # type: ignore[attr-defined]
 
 
+def test_predict_writes_every_answer_as_its_own_task_would(finished: Callable[[str], Path], tmp_path: Path) -> None:
+    PillowImage.new("RGB", (50, 40), (90, 80, 70)).save(tmp_path / "x.png")
+    told = predict_files(finished("multitask"), [tmp_path / "x.png"], tmp_path / "out")
+    assert not told["failed"]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"x.png", "x.json", "x.labels.png", "x.depth.png", "x.depth.json", "x.normals.png", "x.boundaries.png"} <= files
+    with (
+        PillowImage.open(tmp_path / "out" / "x.labels.png") as labels,
+        PillowImage.open(tmp_path / "out" / "x.depth.png") as depth,
+    ):
+        assert labels.mode == "P" and depth.mode == "I;16" and labels.size == depth.size == (50, 40)
+    assert set(json.loads((tmp_path / "out" / "x.json").read_text())["parts"]) == {"labels", "depth", "normals", "boundaries"}
+
+
+def test_masks_are_written_one_by_one_and_no_name_leaves_the_folder(tmp_path: Path) -> None:
+    masks = torch.tensor([[[1, 0], [0, 1]], [[1, 1], [0, 0]]], dtype=torch.uint8)
+    prediction = MasksPrediction(torch.zeros(3, 2, 2, dtype=torch.uint8), masks, ("road", "../a/b"), ((9, 9, 9), (7, 7, 7)))
+    save(prediction, Path("x.jpg"), tmp_path / "in" / "x.png", set())
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"x.png", "x.json", "x.road.png", "x.___a_b.png"}
+    with PillowImage.open(tmp_path / "in" / "x.road.png") as road:
+        assert road.mode == "L" and np.asarray(road).tolist() == [[255, 0], [0, 255]]
+
+
 def test_metrics_carry_the_name_of_their_part() -> None:
     data = Data.of(recipe())
     sample = data.val.sample(0, data.task.fields)
@@ -143,6 +174,8 @@ def test_heads_share_the_trunk_and_nothing_else() -> None:
     [
         (["task.parts.depth.kind=keypoints"], "task.parts.depth.kind = 'keypoints' is no task with one network that answers"),
         (["task.parts.depth.kind=multitask"], "task.parts"),
+        (["task.parts.uncertainty=depth"], "parts names a task 'uncertainty'"),
+        (["task.parts.a/b=depth"], "parts names a task 'a/b'"),
         (['task.weights={"deep": 1}'], "weights names 'deep', which is none of labels, depth, normals, boundaries"),
         (['task.weights={"depth": 0}'], "task.weights.depth = 0"),
     ],

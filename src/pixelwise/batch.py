@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence, Set
 from itertools import chain, count
@@ -17,6 +18,9 @@ from pixelwise.model import Model, Precision, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
 from pixelwise.score_maps import DenseClassifier
+
+NAMELESS = r"[^\w-]"
+"""What a name from a model folder may not bring into the name of a file."""
 
 
 def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
@@ -102,15 +106,21 @@ def _maps(dense: DenseClassifier, path: Path, target: Path, images: Set[Path]) -
     return {"saved": str(target), **maps.to_json()}
 
 
+def _save(prediction: Prediction, path: Path, target: Path, images: Set[Path]) -> None:
+    """Write the answer, what goes beside it, and the answers that are saved apart, such as `x.depth.png` beside `x.png`."""
+    for file in (target, *(target.with_suffix(suffix) for suffix in prediction.beside)):
+        _require_new(path, file, images)
+        prediction.save(file)
+    for name, part in prediction.apart().items():
+        _save(part, path, target.with_suffix(f".{re.sub(NAMELESS, '_', name)}.png"), images)
+
+
 def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str, Any]:
     _require_new(path, target, images)
     prediction: Prediction = model(path)
     for note in prediction.notes:
         print(f"note: {path}: {note}", file=sys.stderr)
-    prediction.save(target)
-    for suffix in prediction.beside:
-        _require_new(path, target.with_suffix(suffix), images)
-        prediction.save(target.with_suffix(suffix))
+    _save(prediction, path, target, images)
     notes = {"notes": list(prediction.notes)} if prediction.notes else {}
     says = {"says": prediction.line()} if prediction.line() else {}
     return {"file": str(path), "saved": str(target), **says, **prediction.to_json(), **notes}

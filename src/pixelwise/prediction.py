@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,6 +60,10 @@ class Prediction(ABC):
     def views(self) -> list[PillowImage.Image]:
         """Return further pictures of the answer that a report shows in a row; by default there are none."""
         return []
+
+    def apart(self) -> Mapping[str, Prediction]:
+        """Return answers by name that `pixelwise predict` writes into files of their own too; by default there are none."""
+        return {}
 
     def line(self) -> str:
         """Return the answer in a few words, empty if only a picture can say it."""

@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from pixelwise.prediction import Prediction, to_pillow
+from pixelwise.predictions.image import ImagePrediction
 
 OPACITY = 0.5
 
@@ -38,6 +39,16 @@ class MasksPrediction(Prediction):
             count += mask
         share = OPACITY * (count > 0)
         return to_pillow((grey * (1 - share) + share * total / count.clamp(min=1)).round().to(torch.uint8))
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers."""
+        return (".json",)
+
+    def apart(self) -> dict[str, Prediction]:
+        """Return every mask as a black and white picture, as the reader of masks takes it."""
+        pictures = (self.masks == 1).to(torch.uint8)[:, None] * 255
+        return {name: ImagePrediction(self.image, mask) for name, mask in zip(self.names, pictures, strict=True)}
 
     def _write(self, path: Path) -> None:
         if path.suffix.lower() not in (".tif", ".tiff"):

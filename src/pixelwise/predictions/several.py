@@ -39,6 +39,15 @@ class SeveralPrediction(Prediction):
         """Return every answer by name."""
         return {"kind": "several", **self._size(), "parts": {name: part.to_json() for name, part in self.parts.items()}}
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The numbers."""
+        return (".json",)
+
+    def apart(self) -> dict[str, Prediction]:
+        """Return every answer."""
+        return self.parts
+
     def views(self) -> list[PillowImage.Image]:
         """Return the further pictures of all answers."""
         return [picture for part in self.parts.values() for picture in part.views()]

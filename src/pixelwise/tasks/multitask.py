@@ -47,6 +47,9 @@ class Config(TaskConfig):
     def _named(self) -> Self:
         if not self.parts:
             raise ValueError("parts names no task")
+        for name in self.parts:
+            if not name.isidentifier() or name == "uncertainty":
+                raise ValueError(f"parts names a task {name!r}: a name is a word of letters, digits and _, not 'uncertainty'")
         strange = sorted(self.weights.keys() - self.parts.keys())
         if strange:
             raise ValueError(f"weights names {strange[0]!r}, which is none of {', '.join(self.parts)}")
