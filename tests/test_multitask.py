@@ -103,11 +103,12 @@ def test_predict_writes_every_answer_as_its_own_task_would(finished: Callable[[s
     PillowImage.new("RGB", (50, 40), (90, 80, 70)).save(tmp_path / "x.png")
     told = predict_files(finished("multitask"), [tmp_path / "x.png"], tmp_path / "out")
     assert not told["failed"]
+    out = tmp_path / "out"
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"x.png", "x.json", "x.labels.png", "x.depth.png", "x.depth.json", "x.normals.png", "x.boundaries.png"} <= files
     with (
-        PillowImage.open(tmp_path / "out" / "x.labels.png") as labels,
-        PillowImage.open(tmp_path / "out" / "x.depth.png") as depth,
+        PillowImage.open(out / "x.labels.png") as labels,
+        PillowImage.open(out / "x.depth.png") as depth,
     ):
         assert labels.mode == "P" and depth.mode == "I;16" and labels.size == depth.size == (50, 40)
     assert set(json.loads((tmp_path / "out" / "x.json").read_text())["parts"]) == {"labels", "depth", "normals", "boundaries"}
@@ -142,6 +143,13 @@ def test_uncertainty_is_equation_7() -> None:
     assert float(regulariser.detach()) == pytest.approx(math.log(2) + math.log(3))
     (losses.sum() + regulariser).backward()
     torch.testing.assert_close(weights.log_variances.grad, torch.tensor([0.25, -0.5]))
+
+
+def test_a_loss_over_nothing_leaves_its_variance_alone() -> None:
+    weights = Uncertainty(2)
+    losses, regulariser = weights(torch.tensor([2.0, 0.0]))
+    (losses.sum() + regulariser).backward()
+    torch.testing.assert_close(weights.log_variances.grad, torch.tensor([-0.5, 0.0]))
 
 
 def test_learned_weights_are_trained_and_not_deployed() -> None:

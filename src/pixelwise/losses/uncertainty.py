@@ -22,4 +22,5 @@ class Uncertainty(nn.Module):
 
     def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted losses (K,) and the sum of s / 2, which keeps the variances from growing for ever."""
-        return (-self.log_variances).exp() * losses / 2, self.log_variances.sum() / 2
+        known = losses.detach() != 0  # a loss over no known pixel says nothing about its variance
+        return (-self.log_variances).exp() * losses / 2, (self.log_variances * known).sum() / 2
