@@ -182,7 +182,8 @@ def _picture(analysis: Analysis) -> str:
     theory = "; ".join(map(_output_text, analysis.outputs)) or "an unknown part"
     caption = (
         f"How much each of {influences.shape[0]} x {influences.shape[1]} pixels changes the output in the middle (square root "
-        f"of the mean size of the gradient). An output can see {theory}; what counts is {width(influences):.0f} pixels across: "
-        f"pixels with more than {100 * THRESHOLD:.2f} % of the largest influence (Luo et al. 2016)."
+        f"of the mean size of the gradient). An output can see {theory}. The pixels with more than {100 * THRESHOLD:.2f} % of "
+        f"the largest influence (Luo et al. 2016) would fill a square of {width(influences):.0f} pixels, wherever they lie; "
+        "strides and poolings leave a pattern of dots, since pixels differ in how many paths lead through them."
     )
     return captioned(figure(PillowImage.fromarray(np.ascontiguousarray(pixels)), caption), caption)
