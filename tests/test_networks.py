@@ -21,7 +21,7 @@ from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.networks import patchgan, pix2pix_unet, regressor, unet
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.products import Double, Halve
-from pixelwise.nn.upsample import upsample
+from pixelwise.nn.upsample import Projected, upsample
 
 SMALL: dict[str, list[dict[str, Any]]] = {
     "unet": [
@@ -64,7 +64,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 4, "depth": 1, "norm": "none"},
     ],
     "pixel_difference": [{"width": 4}, {"width": 2, "norm": "batch"}, {"width": 2, "differences": False, "norm": "instance"}],
-    "pix2pix_unet": [{"width": 4, "depth": 5}, {"width": 4, "depth": 6, "norm": "instance", "dropout": 0.0}],
+    "pix2pix_unet": [
+        {"width": 4, "depth": 5},
+        {"width": 4, "depth": 6, "norm": "instance", "dropout": 0.0},
+        {"width": 4, "depth": 3, "upsample": "nearest"},
+        {"width": 4, "depth": 3, "upsample": "pixel_shuffle"},
+    ],
     "patchgan": [{"width": 4}, {"width": 4, "norm": "instance"}, {"width": 4, "norm": "none"}, {"layers": 0}],
     "classifier": [
         {"channels": (4, 8)},
@@ -333,6 +338,18 @@ def test_interpolations_keep_pixel_areas_aligned() -> None:
 @pytest.mark.parametrize("factor", [2, 4])
 def test_upsampling_shape(kind: Any, factor: int) -> None:
     assert upsample(kind, 6, 3, factor)(image(2, 6, 5, 7)).shape == (2, 3, 5 * factor, 7 * factor)
+
+
+def test_a_pix2pix_that_shuffles_pixels_starts_without_a_checkerboard() -> None:
+    """Right after the shuffle all four pixels of a cell are alike, though the weights are drawn as the paper says."""
+    built = pix2pix_unet.Config(width=4, depth=3, upsample="pixel_shuffle").build(3, 3)
+    shuffles = [module for module in built.modules() if isinstance(module, Projected)]
+    assert len(shuffles) == 3
+    for shuffle in shuffles:
+        larger = shuffle(image(1, shuffle[0].in_channels, 3, 3))
+        assert torch.equal(larger[..., ::2, ::2], larger[..., 1::2, 1::2]) and larger.std() > 0
+    with pytest.raises(ValidationError, match="unpool needs the indices of a max pooling"):
+        pix2pix_unet.Config(upsample="unpool")
 
 
 def test_norms() -> None:

@@ -156,6 +156,13 @@ def upsample(kind: Upsample, in_channels: int, out_channels: int | None = None, 
     return enlarge if out_channels is None else Projected(nn.Conv2d(in_channels, channels, 1), enlarge)
 
 
+def initialise_icnr(network: nn.Module) -> None:
+    """Let every pixel shuffle of `network` start as `nearest` again, after its weights were drawn anew."""
+    for module in network.modules():
+        if isinstance(module, Projected) and isinstance(module[1], Enlarge) and module[1].kind == "pixel_shuffle":
+            _icnr(module[0], module[1].factor)
+
+
 @torch.no_grad()
 def transposed_bilinear(channels: int, factor: int = 2) -> nn.Module:
     """Return a transposed convolution, without bias, that starts as `transposed`: each channel enlarged by itself.

@@ -13,6 +13,7 @@ from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.products import Double, Halve
+from pixelwise.nn.upsample import Upsample, initialise_icnr, upsample
 
 
 class Config(NetworkConfig):
@@ -29,9 +30,20 @@ class Config(NetworkConfig):
         "(the Torch code and the paper have 1, 2, 3)",
     )
 
+    upsample: Upsample = Field(
+        "transposed",
+        description="how the decoder enlarges its maps: 4x4 transposed convolutions as published, or in another way and then a "
+        "3x3 convolution (Odena et al. 2016)",
+    )
     test_statistics: Literal["picture", "running"] = Field(
         "picture", description="what batch norm uses in evaluation: each picture's own statistics (published), or the running"
     )
+
+    @model_validator(mode="after")
+    def _pooled(self) -> Self:
+        if self.upsample == "unpool":
+            raise ValueError("unpool needs the indices of a max pooling, and this network halves by strided convolutions")
+        return self
 
     @model_validator(mode="after")
     def _stages_exist(self) -> Self:
@@ -43,15 +55,16 @@ class Config(NetworkConfig):
         """Return the network with weights from N(0, 0.02)."""
         network = Pix2PixUNet(self, in_channels, out_channels)
         initialise(network)
+        initialise_icnr(network)
         return network
 
 
 class Pix2PixUNet(nn.Module):
     """(B, in_channels, H, W) -> (B, out_channels, H, W) in [-1, 1], stride 1.
 
-    Convolutions 4x4 of stride 2 down to H / 2^depth (1x1 at 256 pixels), transposed convolutions back up, the map of
-    each level concatenated. Sides that are not multiples of 2^depth are continued by mirroring and cropped back; at
-    multiples (256x256) nothing is added.
+    Convolutions 4x4 of stride 2 down to H / 2^depth (1x1 at 256 pixels), transposed convolutions back up (or `upsample`),
+    the map of each level concatenated. Sides that are not multiples of 2^depth are continued by mirroring and cropped back;
+    at multiples (256x256) nothing is added.
 
     pix2pix is published with batch 1 and left in training mode at test time: batch norm then uses the statistics of the
     very picture. So it does here in evaluation, whatever the batch (`test_statistics="running"` gives the usual batch
@@ -76,10 +89,10 @@ class Pix2PixUNet(nn.Module):
             down = Halve(widths[level - 1], widths[level], bias)
             self.down.append(nn.Sequential(down, nn.Identity() if innermost else _norm(config, widths[level])))
             below = widths[level] if innermost else 2 * widths[level]
-            up = Double(below, widths[level - 1], bias)
+            up = _double(config, below, widths[level - 1], bias)
             dropout = nn.Dropout(config.dropout if config.depth - level in dropped else 0.0)
             self.up.insert(0, nn.Sequential(up, _norm(config, widths[level - 1]), dropout))
-        self.up.append(Double(2 * widths[0], out_channels))
+        self.up.append(_double(config, 2 * widths[0], out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the translation of `image`."""
@@ -93,6 +106,13 @@ class Pix2PixUNet(nn.Module):
             maps = torch.cat([skips.pop(), up(torch.relu(maps))], 1)
         picture = torch.tanh(self.up[-1](torch.relu(maps)))
         return picture[..., :height, :width]
+
+
+def _double(config: Config, in_channels: int, out_channels: int, bias: bool = True) -> nn.Module:
+    if config.upsample == "transposed":
+        return Double(in_channels, out_channels, bias)
+    enlarged = upsample(config.upsample, in_channels, out_channels)
+    return nn.Sequential(enlarged, nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias))
 
 
 class PictureNorm(nn.BatchNorm2d):
