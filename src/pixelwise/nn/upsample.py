@@ -159,8 +159,11 @@ def upsample(kind: Upsample, in_channels: int, out_channels: int | None = None, 
 def initialise_icnr(network: nn.Module) -> None:
     """Let every pixel shuffle of `network` start as `nearest` again, after its weights were drawn anew."""
     for module in network.modules():
-        if isinstance(module, Projected) and isinstance(module[1], Enlarge) and module[1].kind == "pixel_shuffle":
-            _icnr(module[0], module[1].factor)
+        if isinstance(module, Projected):
+            projection, enlarge = module
+            assert isinstance(projection, nn.Conv2d) and isinstance(enlarge, Enlarge)
+            if enlarge.kind == "pixel_shuffle":
+                _icnr(projection, enlarge.factor)
 
 
 @torch.no_grad()
