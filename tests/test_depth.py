@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from torch import Tensor, tensor
 
 from pixelwise.batch import predict_files
 from pixelwise.codecs.depth import DepthCodec
+from pixelwise.data import surfaces
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder
 from pixelwise.data.files import part_in_order
@@ -328,6 +330,13 @@ class TestFolder:
         (note,) = depth_folder.Config(root=str(root), val_from="end").open("train").notes
         assert "the unit is probably wrong" in note and re.search(guess, note)
 
+    def test_a_wrong_unit_is_noted_once_among_other_notes(self, tmp_path: Path) -> None:
+        scheme = surfaces.SurfaceScheme.read(folder(tmp_path, meta={"depth_unit": 1.0}), None, None)
+        scheme.notes.append("an image is turned by its EXIF tag")
+        for i in range(3):
+            scheme.decode_depth(tmp_path / "depth" / f"00{i}.png")
+        assert len(scheme.notes) == 2 and "the unit is probably wrong" in scheme.notes[1]
+
     def test_a_right_unit_is_not(self, tmp_path: Path) -> None:
         assert depth_folder.Config(root=str(folder(tmp_path, meta=MILLIMETRES))).open("train").notes == []
 
@@ -372,6 +381,42 @@ class TestFolder:
         with pytest.raises(DataError, match="OpenEXR") as caught:
             depth_folder.Config(root=str(root)).open("train")
         assert "npy" in caught.value.hint
+
+    def test_hostile_npy_files_are_bad_data_and_can_be_skipped(self, tmp_path: Path) -> None:
+        root = folder(tmp_path, meta=MILLIMETRES)
+        (root / "depth" / "002.png").unlink()
+        bad = root / "depth" / "002.npy"
+
+        def written(shape: str, data: bytes = b"") -> bytes:
+            header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+            return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+        archive = io.BytesIO()
+        np.savez(archive, depth=np.ones((6, 8), np.float32))
+        whole = written("(6, 8)", bytes(192))
+        cut = whole[:8] + (30).to_bytes(2, "little") + whole[10:40]
+        hostile = [archive.getvalue(), written("(1000000, 1000000)"), cut, whole[:9], whole[:-1], b"", written("(6, -8)")]
+        config = depth_folder.Config(root=str(root), val_from="end", on_error="skip")
+        for content in hostile:
+            bad.write_bytes(content)
+            with pytest.raises(DataError, match=r"002.npy: no readable .npy file"):
+                config.model_copy(update={"on_error": "stop"}).open("train").sample(2, ("image", "depth"))
+            dataset = config.open("train")
+            assert [dataset.key(i) for i in range(len(dataset))] == ["000", "001", "003"]
+            assert any("skipped" in note and "002.npy" in note for note in dataset.notes)
+        bad.write_bytes(whole)
+        assert metres(config.open("train"), 2).isnan().all()
+
+    def test_an_npy_file_beyond_the_limit_of_pixels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = folder(tmp_path, meta=MILLIMETRES)
+        (root / "depth" / "002.png").unlink()
+        np.save(root / "depth" / "002.npy", np.ones((6, 8)))
+        dataset = depth_folder.Config(root=str(root), val_from="end").open("train")
+        monkeypatch.setattr(surfaces, "PIXEL_LIMIT", 48)
+        assert metres(dataset, 2).eq(1).all()
+        monkeypatch.setattr(surfaces, "PIXEL_LIMIT", 47)
+        with pytest.raises(DataError, match="larger than 47 pixels"):
+            metres(dataset, 2)
 
     def test_a_folder_of_images_alone(self, tmp_path: Path) -> None:
         PillowImage.new("RGB", (8, 6)).save((tmp_path / "images").mkdir() or tmp_path / "images" / "a.png")
