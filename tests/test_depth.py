@@ -30,7 +30,8 @@ from pixelwise.losses.depth import berhu_loss, gradient_matching_loss, scale_inv
 from pixelwise.metrics.depth import DepthMetrics, Protocol, aligned, cropped
 from pixelwise.predictions.depth import DepthPrediction
 from pixelwise.predictions.point_cloud import rotating_view
-from pixelwise.recipe import find_recipe
+from pixelwise.recipe import Recipe, find_recipe
+from pixelwise.run import Data
 from pixelwise.tasks import depth as depth_task
 
 NAN = math.nan
@@ -422,6 +423,34 @@ class TestFolder:
         PillowImage.new("RGB", (8, 6)).save((tmp_path / "images").mkdir() or tmp_path / "images" / "a.png")
         with pytest.raises(DataError, match="neither a folder depth nor a folder normals"):
             depth_folder.Config(root=str(tmp_path)).open("train")
+
+
+class TestRange:
+    """Frames at 1 to 5 m of which 4 are trained on; each of 47 readings."""
+
+    def recipe(self, root: Path, range_: tuple[float, float]) -> Recipe:
+        data = depth_folder.Config(root=str(folder(root, meta=MILLIMETRES)), val_from="end", val_fraction=0.2)
+        return find_recipe("depth").model_copy(update={"data": data, "task": depth_task.Config(range=range_)})
+
+    def test_no_reading_within_the_range_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"no reading of all 4 training samples lies within task.range = 20,80") as caught:
+            Data.of(recipe := self.recipe(tmp_path, (20.0, 80.0)))
+        assert caught.value.hint == "they lie between 1 and 4 m: set task.range"
+        for path in (tmp_path / "depth").glob("*.png"):
+            PillowImage.fromarray(np.zeros((6, 8), np.uint16)).save(path)
+        with pytest.raises(DataError, match="nothing to learn from") as caught:
+            Data.of(recipe)
+        assert caught.value.hint == "none is known"
+
+    def test_the_share_beyond_the_range_is_noted(self, tmp_path: Path) -> None:
+        (note,) = Data.of(self.recipe(tmp_path, (0.5, 3.5))).train.notes
+        assert note.startswith("25.0% of the readings lie beyond task.range = 0.5,3.5") and "between 1 and 4 m" in note
+        assert Data.of(self.recipe(tmp_path, (1.0, 4.0))).train.notes == []
+
+    def test_one_usable_map_is_found_beyond_those_surveyed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(depth_task, "SURVEYED", 2)
+        (note,) = Data.of(self.recipe(tmp_path, (1.5, 2.5))).train.notes
+        assert note.startswith("66.7% of the readings")  # frames 0 and 2, and then 1
 
 
 def predicted(

@@ -206,6 +206,15 @@ class TestFolder:
         with pytest.raises(DataError, match="face away"):
             read(normals_folder(tmp_path, np.full((4, 4, 3), (128, 128, 255), np.uint8), "RDF"))
 
+    def test_no_known_normal_at_all_is_an_error(self, tmp_path: Path) -> None:
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        recipe = find_recipe("surface_normals").model_copy(update={"data": normals_folder(tmp_path, pixels)})
+        with pytest.raises(DataError, match="no normal of all 1 training samples is known"):
+            Data.of(recipe)
+        pixels[3, 3] = 128, 128, 255
+        normals_folder(tmp_path, pixels)
+        Data.of(recipe)
+
     def test_normals_from_depth_need_a_camera(self, tmp_path: Path) -> None:
         for name in ("images", "depth"):
             (tmp_path / name).mkdir()
