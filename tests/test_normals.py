@@ -51,10 +51,15 @@ class TestCodec:
         outputs = tensor([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]])
         assert NormalsCodec().flip(outputs).tolist() == [[[-2, -1]], [[4, 3]], [[6, 5]]]
 
-    def test_nothing_has_a_bounded_gradient(self) -> None:
-        outputs = torch.zeros(1, 3, 1, 2, requires_grad=True)
-        NormalsCodec().loss(outputs, at(10, 20).float()).backward()
-        assert outputs.grad is not None and outputs.grad.abs().max() <= 500 and outputs.grad.ne(0).any()
+    @pytest.mark.parametrize("length", [0, 1e-30, 1e-9, 1e-6, 1e-3, 1])
+    @pytest.mark.parametrize("term", ["cosine", "angular"])
+    def test_next_to_nothing_has_a_bounded_gradient(self, term: str, length: float) -> None:
+        task = find_recipe("world_normals").override(["task.loss.cosine=0", f"task.loss.{term}=1"]).task.build(Meta())
+        outputs = (length * at(80)).float().requires_grad_()
+        (value,) = task.loss("train", {}, {"normals": at(20).float()}, {"normals": outputs}).values()
+        value.backward()
+        assert outputs.grad is not None and outputs.grad.norm() <= 1000.01
+        assert outputs.grad.ne(0).any() or (term == "angular" and length < 1e-12)
 
 
 class TestLosses:
@@ -81,6 +86,14 @@ class TestLosses:
             prediction = at(degrees).requires_grad_()
             (gradient,) = torch.autograd.grad(angular_loss(prediction, at(0)), prediction)
             assert gradient.norm().item() == pytest.approx(1, rel=1e-6)
+
+    def test_the_angle_of_a_short_prediction_is_its_own_and_that_of_none_a_right_one(self) -> None:
+        short = (1e-4 * at(80)).requires_grad_()
+        value = angular_loss(short, at(20))
+        value.backward()
+        assert value.item() == pytest.approx(math.pi / 3, rel=1e-9)
+        assert short.grad is not None and short.grad.norm().item() == pytest.approx(1, rel=1e-9)
+        assert angular_loss(0 * at(80), at(20)).item() == pytest.approx(math.pi / 2)
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_nothing_known_is_zero_with_zero_gradient(self, loss: object) -> None:
