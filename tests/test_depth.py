@@ -215,6 +215,8 @@ class TestMetrics:
         garg, eigen = cropped(kitti, "kitti_garg"), cropped(kitti, "kitti_eigen")
         # 375 x .40810811 = 153.04, x .99189189 = 371.96; 1242 x .03594771 = 44.6, x .96405229 = 1197.4
         assert garg[0, 0] == 153 * 1242 + 44 and garg[-1, -1] == 370 * 1242 + 1196
+        # 988 x .99189189 = 979.989, where .99 would make it 978.12, and .992 980.1
+        assert cropped(torch.arange(988.0)[:, None].expand(988, 40), "kitti_garg")[-1, 0] == 978
         # 375 x .3324324 = 124.66, x .91351351 = 342.57
         assert eigen[0, 0] == 124 * 1242 + 44 and eigen[-1, -1] == 341 * 1242 + 1196
         with pytest.raises(DataError, match="640x480"):
@@ -234,6 +236,30 @@ class TestMetrics:
         fitted = slope / d + offset
         found = aligned(torch.from_numpy(d), torch.from_numpy(t), "least_squares_disparity")
         np.testing.assert_allclose(found, np.where(fitted > 0, 1 / fitted, np.inf), rtol=1e-9)
+
+    @pytest.mark.parametrize(
+        ("align", "odd", "becomes"),
+        [
+            ("median", NAN, 1.0),
+            ("median", math.inf, 10.0),
+            ("least_squares_depth", NAN, 1.0),
+            ("least_squares_depth", math.inf, 10.0),
+            ("least_squares_depth", -math.inf, 1.0),
+            ("least_squares_disparity", NAN, 1.0),
+            ("least_squares_disparity", 0.0, 1.0),
+        ],
+    )
+    def test_one_odd_prediction_costs_one_pixel(self, align: str, odd: float, becomes: float) -> None:
+        """Three of four truths are met exactly once fitted; the odd one is clamped to 1 or 10 m, and its truth is 3 m."""
+        truth = tensor([[2.0, 3.0, 4.0, 5.0]], dtype=torch.float64)
+        said = 1 / (0.5 / truth + 0.1) if align == "least_squares_disparity" else 0.5 * truth
+        said[0, 1] = odd
+        found = aligned(said[0], truth[0], align)  # type: ignore[arg-type]
+        assert found[[0, 2, 3]].tolist() == pytest.approx([2, 4, 5], rel=1e-9)
+        share = computed(said, truth, align=align, range=(1.0, 10.0))[f"abs_rel@{align},1-10m"]
+        assert share == pytest.approx(abs(becomes - 3) / 3 / 4)
+        nothing = computed(torch.full((1, 4), NAN), truth, align=align, range=(1.0, 10.0))
+        assert nothing[f"rmse_m@{align},1-10m"] == pytest.approx(math.sqrt((1 + 4 + 9 + 16) / 4))
 
     @pytest.mark.parametrize("align", ["median", "least_squares_depth", "least_squares_disparity"])
     def test_what_is_forgiven_costs_nothing(self, align: str) -> None:

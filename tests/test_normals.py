@@ -12,6 +12,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, tensor
 
+import pixelwise.metrics.normals
 from pixelwise.codecs.normals import NormalsCodec
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import depth_folder, world
@@ -147,7 +148,29 @@ class TestMetrics:
         assert angles(vectors, vectors).max() == 0 and angles(-vectors, vectors).min() == 180
         metrics = NormalsMetrics()
         metrics.update(-vectors, vectors)
-        assert metrics.compute()["mean_angle_deg"] == 180
+        assert metrics.compute()["mean_angle_deg"] == metrics.compute()["median_angle_deg"] == 180
+
+    @pytest.mark.parametrize("value", [NAN, math.inf])
+    def test_predictions_that_are_no_numbers_are_bad_data(self, value: float) -> None:
+        said, truth = at(0, 10, 20)[0], at(0, NAN, 20)[0]
+        said[:, 0, 1] = value
+        metrics = NormalsMetrics()
+        metrics.update(said, truth)
+        assert metrics.compute()["mean_angle_deg"] == 0
+        said[0, 0, 2] = value
+        with pytest.raises(DataError, match="1 of 2 predicted normals are NaN or infinite"):
+            metrics.update(said, truth)
+        assert metrics.compute()["mean_angle_deg"] == 0
+
+    @pytest.mark.parametrize(("vector", "degrees"), [((1, 0, -1), 45), ((0, 0, 1), 180), ((1, 0, 0), 90)])
+    def test_an_angle_at_a_threshold_is_not_below_it(
+        self, monkeypatch: pytest.MonkeyPatch, vector: tuple[float, ...], degrees: float
+    ) -> None:
+        monkeypatch.setattr(pixelwise.metrics.normals, "THRESHOLDS", (degrees, math.nextafter(degrees, 200)))
+        metrics = NormalsMetrics()
+        metrics.update(tensor(vector, dtype=torch.float64)[:, None, None], at(0)[0])
+        shares = [float(share) for share in metrics.sums[2:]]
+        assert shares == [0, 1]
 
     def test_small_angles_are_exact_in_float32(self) -> None:
         """The arc cosine of float32 dot products would say 0 or 0.03 degrees."""
