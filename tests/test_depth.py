@@ -298,7 +298,7 @@ def metres(dataset: Dataset, index: int) -> Tensor:
     return field.metres
 
 
-MILLIMETRES = {"depth_unit": 0.001, "fx": 10, "fy": 10, "cx": 4, "cy": 3, "note": "kept"}
+MILLIMETRES = {"depth_unit": 0.001, "fx": 10, "fy": 10, "cx": 4, "cy": 3}
 
 
 class TestFolder:
@@ -363,6 +363,11 @@ class TestFolder:
         for i in range(3):
             scheme.decode_depth(tmp_path / "depth" / f"00{i}.png")
         assert len(scheme.notes) == 2 and "the unit is probably wrong" in scheme.notes[1]
+
+    def test_keys_that_mean_nothing_are_noted(self, tmp_path: Path) -> None:
+        root = folder(tmp_path, meta={**MILLIMETRES, "unit": "mm", "fx_fy_cx_cy": [1, 1, 0, 0]})
+        (note,) = depth_folder.Config(root=str(root)).open("train").notes
+        assert note.startswith(f"{root / 'meta.json'}: unit, fx_fy_cx_cy mean nothing") and "depth_unit" in note
 
     def test_a_right_unit_is_not(self, tmp_path: Path) -> None:
         assert depth_folder.Config(root=str(folder(tmp_path, meta=MILLIMETRES))).open("train").notes == []
@@ -496,6 +501,8 @@ class TestPrediction:
         assert answer.to_json()["metres"] == {"nearest": 1.2344, "median": 1.2344, "farthest": 8.0}
         far = predicted([[200.0]], limits=(1.0, 250.0))
         assert far.unit == 1 / 256 and np.asarray(far.answer()).tolist() == [[51200]]
+        near = predicted([[0.0004, NAN]], limits=(0.0001, 8.0))
+        assert np.asarray(near.answer()).tolist() == [[1, 0]]  # 0 would say that there is no reading
         nothing = json.loads(json.dumps(predicted([[NAN]]).to_json()))
         assert nothing["metres"]["median"] is None
 
@@ -542,7 +549,8 @@ class TestPrediction:
             np.asarray(view)[..., 0] for view in rotating_view(*answer.points(camera), camera, (12, 16), (0.0, 20.0))
         )
         assert (front[1:11, 1:15] != 255).all() and front[6, 8] == 200 and front[2, 3] == 10
-        assert np.argwhere(side == 200)[:, 1].mean() != pytest.approx(7.5, abs=1)
+        # led to the right, the camera sees what is near further to the left: 20 x / z of x = -2 sin 20, z = 4 - 2 cos 20
+        assert np.argwhere(side == 200)[:, 1].mean() == pytest.approx(7.5 - 20 * 0.684 / 2.121, abs=1)
         assert len(answer.views()) == 5 and answer.views()[0].size == (16, 12)
 
     def test_nothing_known_can_be_drawn(self) -> None:

@@ -89,7 +89,11 @@ class SurfaceScheme:
             intrinsics = intrinsics or (Intrinsics(*(float(stated[name]) for name in KEYS)) if given else None)
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: {error}", "depth_unit, fx, fy, cx and cy are numbers") from None
-        return cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
+        scheme = cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
+        known = ("depth_unit", *KEYS, "normals_axes")
+        if strange := [key for key in stated if key not in known]:
+            scheme.notes.append(f"{path}: {', '.join(strange)} mean nothing here; what is read is {', '.join(known)}")
+        return scheme
 
     def decode_depth(self, path: Path) -> Depth:
         """Return the depth in `path`, counts by `unit`, floats as metres; 0, negative, infinite and NaN are no readings.
