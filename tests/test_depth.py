@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from torch import Tensor, tensor
 
 from pixelwise.batch import predict_files
 from pixelwise.codecs.depth import DepthCodec
+from pixelwise.data import surfaces
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder
 from pixelwise.data.files import part_in_order
@@ -28,7 +30,8 @@ from pixelwise.losses.depth import berhu_loss, gradient_matching_loss, scale_inv
 from pixelwise.metrics.depth import DepthMetrics, Protocol, aligned, cropped
 from pixelwise.predictions.depth import DepthPrediction
 from pixelwise.predictions.point_cloud import rotating_view
-from pixelwise.recipe import find_recipe
+from pixelwise.recipe import Recipe, find_recipe
+from pixelwise.run import Data
 from pixelwise.tasks import depth as depth_task
 
 NAN = math.nan
@@ -212,6 +215,8 @@ class TestMetrics:
         garg, eigen = cropped(kitti, "kitti_garg"), cropped(kitti, "kitti_eigen")
         # 375 x .40810811 = 153.04, x .99189189 = 371.96; 1242 x .03594771 = 44.6, x .96405229 = 1197.4
         assert garg[0, 0] == 153 * 1242 + 44 and garg[-1, -1] == 370 * 1242 + 1196
+        # 988 x .99189189 = 979.989, where .99 would make it 978.12, and .992 980.1
+        assert cropped(torch.arange(988.0)[:, None].expand(988, 40), "kitti_garg")[-1, 0] == 978
         # 375 x .3324324 = 124.66, x .91351351 = 342.57
         assert eigen[0, 0] == 124 * 1242 + 44 and eigen[-1, -1] == 341 * 1242 + 1196
         with pytest.raises(DataError, match="640x480"):
@@ -231,6 +236,30 @@ class TestMetrics:
         fitted = slope / d + offset
         found = aligned(torch.from_numpy(d), torch.from_numpy(t), "least_squares_disparity")
         np.testing.assert_allclose(found, np.where(fitted > 0, 1 / fitted, np.inf), rtol=1e-9)
+
+    @pytest.mark.parametrize(
+        ("align", "odd", "becomes"),
+        [
+            ("median", NAN, 1.0),
+            ("median", math.inf, 10.0),
+            ("least_squares_depth", NAN, 1.0),
+            ("least_squares_depth", math.inf, 10.0),
+            ("least_squares_depth", -math.inf, 1.0),
+            ("least_squares_disparity", NAN, 1.0),
+            ("least_squares_disparity", 0.0, 1.0),
+        ],
+    )
+    def test_one_odd_prediction_costs_one_pixel(self, align: str, odd: float, becomes: float) -> None:
+        """Three of four truths are met exactly once fitted; the odd one is clamped to 1 or 10 m, and its truth is 3 m."""
+        truth = tensor([[2.0, 3.0, 4.0, 5.0]], dtype=torch.float64)
+        said = 1 / (0.5 / truth + 0.1) if align == "least_squares_disparity" else 0.5 * truth
+        said[0, 1] = odd
+        found = aligned(said[0], truth[0], align)  # type: ignore[arg-type]
+        assert found[[0, 2, 3]].tolist() == pytest.approx([2, 4, 5], rel=1e-9)
+        share = computed(said, truth, align=align, range=(1.0, 10.0))[f"abs_rel@{align},1-10m"]
+        assert share == pytest.approx(abs(becomes - 3) / 3 / 4)
+        nothing = computed(torch.full((1, 4), NAN), truth, align=align, range=(1.0, 10.0))
+        assert nothing[f"rmse_m@{align},1-10m"] == pytest.approx(math.sqrt((1 + 4 + 9 + 16) / 4))
 
     @pytest.mark.parametrize("align", ["median", "least_squares_depth", "least_squares_disparity"])
     def test_what_is_forgiven_costs_nothing(self, align: str) -> None:
@@ -269,7 +298,7 @@ def metres(dataset: Dataset, index: int) -> Tensor:
     return field.metres
 
 
-MILLIMETRES = {"depth_unit": 0.001, "fx": 10, "fy": 10, "cx": 4, "cy": 3, "note": "kept"}
+MILLIMETRES = {"depth_unit": 0.001, "fx": 10, "fy": 10, "cx": 4, "cy": 3}
 
 
 class TestFolder:
@@ -328,6 +357,18 @@ class TestFolder:
         (note,) = depth_folder.Config(root=str(root), val_from="end").open("train").notes
         assert "the unit is probably wrong" in note and re.search(guess, note)
 
+    def test_a_wrong_unit_is_noted_once_among_other_notes(self, tmp_path: Path) -> None:
+        scheme = surfaces.SurfaceScheme.read(folder(tmp_path, meta={"depth_unit": 1.0}), None, None)
+        scheme.notes.append("an image is turned by its EXIF tag")
+        for i in range(3):
+            scheme.decode_depth(tmp_path / "depth" / f"00{i}.png")
+        assert len(scheme.notes) == 2 and "the unit is probably wrong" in scheme.notes[1]
+
+    def test_keys_that_mean_nothing_are_noted(self, tmp_path: Path) -> None:
+        root = folder(tmp_path, meta={**MILLIMETRES, "unit": "mm", "fx_fy_cx_cy": [1, 1, 0, 0]})
+        (note,) = depth_folder.Config(root=str(root)).open("train").notes
+        assert note.startswith(f"{root / 'meta.json'}: unit, fx_fy_cx_cy mean nothing") and "depth_unit" in note
+
     def test_a_right_unit_is_not(self, tmp_path: Path) -> None:
         assert depth_folder.Config(root=str(folder(tmp_path, meta=MILLIMETRES))).open("train").notes == []
 
@@ -373,10 +414,74 @@ class TestFolder:
             depth_folder.Config(root=str(root)).open("train")
         assert "npy" in caught.value.hint
 
+    def test_hostile_npy_files_are_bad_data_and_can_be_skipped(self, tmp_path: Path) -> None:
+        root = folder(tmp_path, meta=MILLIMETRES)
+        (root / "depth" / "002.png").unlink()
+        bad = root / "depth" / "002.npy"
+
+        def written(shape: str, data: bytes = b"") -> bytes:
+            header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+            return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+        archive = io.BytesIO()
+        np.savez(archive, depth=np.ones((6, 8), np.float32))
+        whole = written("(6, 8)", bytes(192))
+        cut = whole[:8] + (30).to_bytes(2, "little") + whole[10:40]
+        hostile = [archive.getvalue(), written("(1000000, 1000000)"), cut, whole[:9], whole[:-1], b"", written("(6, -8)")]
+        config = depth_folder.Config(root=str(root), val_from="end", on_error="skip")
+        for content in hostile:
+            bad.write_bytes(content)
+            with pytest.raises(DataError, match=r"002.npy: no readable .npy file"):
+                config.model_copy(update={"on_error": "stop"}).open("train").sample(2, ("image", "depth"))
+            dataset = config.open("train")
+            assert [dataset.key(i) for i in range(len(dataset))] == ["000", "001", "003"]
+            assert any("skipped" in note and "002.npy" in note for note in dataset.notes)
+        bad.write_bytes(whole)
+        assert metres(config.open("train"), 2).isnan().all()
+
+    def test_an_npy_file_beyond_the_limit_of_pixels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = folder(tmp_path, meta=MILLIMETRES)
+        (root / "depth" / "002.png").unlink()
+        np.save(root / "depth" / "002.npy", np.ones((6, 8)))
+        dataset = depth_folder.Config(root=str(root), val_from="end").open("train")
+        monkeypatch.setattr(surfaces, "PIXEL_LIMIT", 48)
+        assert metres(dataset, 2).eq(1).all()
+        monkeypatch.setattr(surfaces, "PIXEL_LIMIT", 47)
+        with pytest.raises(DataError, match="larger than 47 pixels"):
+            metres(dataset, 2)
+
     def test_a_folder_of_images_alone(self, tmp_path: Path) -> None:
         PillowImage.new("RGB", (8, 6)).save((tmp_path / "images").mkdir() or tmp_path / "images" / "a.png")
         with pytest.raises(DataError, match="neither a folder depth nor a folder normals"):
             depth_folder.Config(root=str(tmp_path)).open("train")
+
+
+class TestRange:
+    """Frames at 1 to 5 m of which 4 are trained on; each of 47 readings."""
+
+    def recipe(self, root: Path, range_: tuple[float, float]) -> Recipe:
+        data = depth_folder.Config(root=str(folder(root, meta=MILLIMETRES)), val_from="end", val_fraction=0.2)
+        return find_recipe("depth").model_copy(update={"data": data, "task": depth_task.Config(range=range_)})
+
+    def test_no_reading_within_the_range_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"no reading of all 4 training samples lies within task.range = 20,80") as caught:
+            Data.of(recipe := self.recipe(tmp_path, (20.0, 80.0)))
+        assert caught.value.hint == "they lie between 1 and 4 m: set task.range"
+        for path in (tmp_path / "depth").glob("*.png"):
+            PillowImage.fromarray(np.zeros((6, 8), np.uint16)).save(path)
+        with pytest.raises(DataError, match="nothing to learn from") as caught:
+            Data.of(recipe)
+        assert caught.value.hint == "none is known"
+
+    def test_the_share_beyond_the_range_is_noted(self, tmp_path: Path) -> None:
+        (note,) = Data.of(self.recipe(tmp_path, (0.5, 3.5))).train.notes
+        assert note.startswith("25.0% of the readings lie beyond task.range = 0.5,3.5") and "between 1 and 4 m" in note
+        assert Data.of(self.recipe(tmp_path, (1.0, 4.0))).train.notes == []
+
+    def test_one_usable_map_is_found_beyond_those_surveyed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(depth_task, "SURVEYED", 2)
+        (note,) = Data.of(self.recipe(tmp_path, (1.5, 2.5))).train.notes
+        assert note.startswith("66.7% of the readings")  # frames 0 and 2, and then 1
 
 
 def predicted(
@@ -396,6 +501,8 @@ class TestPrediction:
         assert answer.to_json()["metres"] == {"nearest": 1.2344, "median": 1.2344, "farthest": 8.0}
         far = predicted([[200.0]], limits=(1.0, 250.0))
         assert far.unit == 1 / 256 and np.asarray(far.answer()).tolist() == [[51200]]
+        near = predicted([[0.0004, NAN]], limits=(0.0001, 8.0))
+        assert np.asarray(near.answer()).tolist() == [[1, 0]]  # 0 would say that there is no reading
         nothing = json.loads(json.dumps(predicted([[NAN]]).to_json()))
         assert nothing["metres"]["median"] is None
 
@@ -442,7 +549,8 @@ class TestPrediction:
             np.asarray(view)[..., 0] for view in rotating_view(*answer.points(camera), camera, (12, 16), (0.0, 20.0))
         )
         assert (front[1:11, 1:15] != 255).all() and front[6, 8] == 200 and front[2, 3] == 10
-        assert np.argwhere(side == 200)[:, 1].mean() != pytest.approx(7.5, abs=1)
+        # led to the right, the camera sees what is near further to the left: 20 x / z of x = -2 sin 20, z = 4 - 2 cos 20
+        assert np.argwhere(side == 200)[:, 1].mean() == pytest.approx(7.5 - 20 * 0.684 / 2.121, abs=1)
         assert len(answer.views()) == 5 and answer.views()[0].size == (16, 12)
 
     def test_nothing_known_can_be_drawn(self) -> None:

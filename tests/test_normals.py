@@ -12,6 +12,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, tensor
 
+import pixelwise.metrics.normals
 from pixelwise.codecs.normals import NormalsCodec
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import depth_folder, world
@@ -51,10 +52,15 @@ class TestCodec:
         outputs = tensor([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]])
         assert NormalsCodec().flip(outputs).tolist() == [[[-2, -1]], [[4, 3]], [[6, 5]]]
 
-    def test_nothing_has_a_bounded_gradient(self) -> None:
-        outputs = torch.zeros(1, 3, 1, 2, requires_grad=True)
-        NormalsCodec().loss(outputs, at(10, 20).float()).backward()
-        assert outputs.grad is not None and outputs.grad.abs().max() <= 500 and outputs.grad.ne(0).any()
+    @pytest.mark.parametrize("length", [0, 1e-30, 1e-9, 1e-6, 1e-3, 1])
+    @pytest.mark.parametrize("term", ["cosine", "angular"])
+    def test_next_to_nothing_has_a_bounded_gradient(self, term: str, length: float) -> None:
+        task = find_recipe("world_normals").override(["task.loss.cosine=0", f"task.loss.{term}=1"]).task.build(Meta())
+        outputs = (length * at(80)).float().requires_grad_()
+        (value,) = task.loss("train", {}, {"normals": at(20).float()}, {"normals": outputs}).values()
+        value.backward()
+        assert outputs.grad is not None and outputs.grad.norm() <= 1000.01
+        assert outputs.grad.ne(0).any() or (term == "angular" and length < 1e-12)
 
 
 class TestLosses:
@@ -81,6 +87,14 @@ class TestLosses:
             prediction = at(degrees).requires_grad_()
             (gradient,) = torch.autograd.grad(angular_loss(prediction, at(0)), prediction)
             assert gradient.norm().item() == pytest.approx(1, rel=1e-6)
+
+    def test_the_angle_of_a_short_prediction_is_its_own_and_that_of_none_a_right_one(self) -> None:
+        short = (1e-4 * at(80)).requires_grad_()
+        value = angular_loss(short, at(20))
+        value.backward()
+        assert value.item() == pytest.approx(math.pi / 3, rel=1e-9)
+        assert short.grad is not None and short.grad.norm().item() == pytest.approx(1, rel=1e-9)
+        assert angular_loss(0 * at(80), at(20)).item() == pytest.approx(math.pi / 2)
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_nothing_known_is_zero_with_zero_gradient(self, loss: object) -> None:
@@ -134,7 +148,29 @@ class TestMetrics:
         assert angles(vectors, vectors).max() == 0 and angles(-vectors, vectors).min() == 180
         metrics = NormalsMetrics()
         metrics.update(-vectors, vectors)
-        assert metrics.compute()["mean_angle_deg"] == 180
+        assert metrics.compute()["mean_angle_deg"] == metrics.compute()["median_angle_deg"] == 180
+
+    @pytest.mark.parametrize("value", [NAN, math.inf])
+    def test_predictions_that_are_no_numbers_are_bad_data(self, value: float) -> None:
+        said, truth = at(0, 10, 20)[0], at(0, NAN, 20)[0]
+        said[:, 0, 1] = value
+        metrics = NormalsMetrics()
+        metrics.update(said, truth)
+        assert metrics.compute()["mean_angle_deg"] == 0
+        said[0, 0, 2] = value
+        with pytest.raises(DataError, match="1 of 2 predicted normals are NaN or infinite"):
+            metrics.update(said, truth)
+        assert metrics.compute()["mean_angle_deg"] == 0
+
+    @pytest.mark.parametrize(("vector", "degrees"), [((1, 0, -1), 45), ((0, 0, 1), 180), ((1, 0, 0), 90)])
+    def test_an_angle_at_a_threshold_is_not_below_it(
+        self, monkeypatch: pytest.MonkeyPatch, vector: tuple[float, ...], degrees: float
+    ) -> None:
+        monkeypatch.setattr(pixelwise.metrics.normals, "THRESHOLDS", (degrees, math.nextafter(degrees, 200)))
+        metrics = NormalsMetrics()
+        metrics.update(tensor(vector, dtype=torch.float64)[:, None, None], at(0)[0])
+        shares = [float(share) for share in metrics.sums[2:]]
+        assert shares == [0, 1]
 
     def test_small_angles_are_exact_in_float32(self) -> None:
         """The arc cosine of float32 dot products would say 0 or 0.03 degrees."""
@@ -205,6 +241,15 @@ class TestFolder:
     def test_normals_that_face_away_betray_wrong_axes(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="face away"):
             read(normals_folder(tmp_path, np.full((4, 4, 3), (128, 128, 255), np.uint8), "RDF"))
+
+    def test_no_known_normal_at_all_is_an_error(self, tmp_path: Path) -> None:
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        recipe = find_recipe("surface_normals").model_copy(update={"data": normals_folder(tmp_path, pixels)})
+        with pytest.raises(DataError, match="no normal of all 1 training samples is known"):
+            Data.of(recipe)
+        pixels[3, 3] = 128, 128, 255
+        normals_folder(tmp_path, pixels)
+        Data.of(recipe)
 
     def test_normals_from_depth_need_a_camera(self, tmp_path: Path) -> None:
         for name in ("images", "depth"):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelwise.data.files import read_json
-from pixelwise.data.images import SKIP_HINT, decode_counts, decode_image
+from pixelwise.data.images import PIXEL_LIMIT, SKIP_HINT, decode_counts, decode_image
 from pixelwise.data.sample import Depth, Normals
 from pixelwise.errors import DataError
 from pixelwise.geometry.camera import Intrinsics, normals_from_depth
@@ -61,6 +61,7 @@ class SurfaceScheme:
     def __init__(self, unit: float | None, intrinsics: Intrinsics | None, axes: str | None, where: str) -> None:
         self.unit, self.intrinsics, self.axes, self.where = unit, intrinsics, axes, where
         self.notes: list[str] = []
+        self._weighed = False
         if unit is not None and not 0 < unit < math.inf:
             raise DataError(f"{where}: depth_unit = {unit} is no number of metres per count", "millimetres are 0.001")
         if intrinsics and not (min(intrinsics[:2]) > 0 and all(map(math.isfinite, intrinsics))):
@@ -88,7 +89,11 @@ class SurfaceScheme:
             intrinsics = intrinsics or (Intrinsics(*(float(stated[name]) for name in KEYS)) if given else None)
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: {error}", "depth_unit, fx, fy, cx and cy are numbers") from None
-        return cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
+        scheme = cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
+        known = ("depth_unit", *KEYS, "normals_axes")
+        if strange := [key for key in stated if key not in known]:
+            scheme.notes.append(f"{path}: {', '.join(strange)} mean nothing here; what is read is {', '.join(known)}")
+        return scheme
 
     def decode_depth(self, path: Path) -> Depth:
         """Return the depth in `path`, counts by `unit`, floats as metres; 0, negative, infinite and NaN are no readings.
@@ -111,8 +116,9 @@ class SurfaceScheme:
     def _weigh(self, metres: NDArray[np.float32], factor: float, path: Path) -> None:
         """Note once a depth that nobody measures, and the unit that would make it plausible."""
         readings = metres[::4, ::4][np.isfinite(metres[::4, ::4])]
-        if self.notes or not readings.size or PLAUSIBLE[0] <= (median := float(np.median(readings))) <= PLAUSIBLE[1]:
+        if self._weighed or not readings.size or PLAUSIBLE[0] <= (median := float(np.median(readings))) <= PLAUSIBLE[1]:
             return
+        self._weighed = True
         guess = next((u for u in UNITS if PLAUSIBLE[0] <= median / factor * u <= PLAUSIBLE[1]), None)
         meant = f"; in {UNITS[guess]} (depth_unit {guess:g}) it would be {median / factor * guess:.3g} m" if guess else ""
         self.notes.append(f"{path}: the median depth is {median:.4g} m, so the unit is probably wrong{meant}")
@@ -157,14 +163,17 @@ def _array(path: Path, channels: int) -> NDArray[Any]:
     """Return the numbers of a `.npy` file as (H, W, channels).
 
     Raises:
-        DataError: It is damaged, of another shape, or of no numbers.
+        DataError: It is damaged, too large, of another shape, or of no numbers.
     """
     try:
-        values: NDArray[Any] = np.load(path, allow_pickle=False)
+        # mapped, so that a header that promises more than there is takes no memory; unlike numpy.load it opens no archives
+        values: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a hostile header fails in many ways: ValueError, SyntaxError, TokenError, OverflowError
         raise DataError(f"{path}: no readable .npy file ({error})", SKIP_HINT) from None
+    if values.size > PIXEL_LIMIT * channels:
+        raise DataError(f"{path}: shape {values.shape} is larger than {PIXEL_LIMIT} pixels", SKIP_HINT)
     if values.ndim == 2 and channels == 1:
         values = values[..., None]
     if values.ndim != 3 or values.shape[-1] != channels or 0 in values.shape or values.dtype.kind not in "fiu":

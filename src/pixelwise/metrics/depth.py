@@ -171,16 +171,19 @@ def aligned(d: Tensor, t: Tensor, align: Align) -> Tensor:
     """Return predictions `(N,)` after what is forgiven was fitted to the truth `(N,)`.
 
     `median`: times median(t) / median(d). `least_squares_depth`: s d + o with the least sum of (s d + o - t)^2.
-    `least_squares_disparity`: the same between 1/d and 1/t; what comes out at 0 or below is infinitely far.
+    `least_squares_disparity`: the same between 1/d and 1/t; what comes out at 0 or below is infinitely far. Predictions that
+    are NaN or infinite (of disparity: NaN or 0) have no part in the fit; without any other, nothing is fitted.
     """
-    if align == "none":
+    inverse = align == "least_squares_disparity"
+    said, true = (d.reciprocal(), t.reciprocal()) if inverse else (d, t)
+    finite = said.isfinite()
+    if align == "none" or not finite.any():
         return d
     if align == "median":
-        return d * (_median(t) / _median(d))
-    if align == "least_squares_depth":
-        return _fitted(d, t)
-    disparity = _fitted(d.reciprocal(), t.reciprocal())
-    return torch.where(disparity > 0, disparity.reciprocal(), math.inf)
+        return d * (_median(t[finite]) / _median(d[finite]))
+    slope, offset = _line(said[finite], true[finite])
+    fitted = slope * said + offset
+    return torch.where(fitted <= 0, math.inf, fitted.reciprocal()) if inverse else fitted
 
 
 def _median(values: Tensor) -> Tensor:
@@ -189,9 +192,9 @@ def _median(values: Tensor) -> Tensor:
     return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
-def _fitted(x: Tensor, y: Tensor) -> Tensor:
-    """Return s x + o of the least squares fit to y; of a constant x the mean of y."""
+def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return s and o of the least squares fit of s x + o to y; of a constant x they are 0 and the mean of y."""
     centred = x - x.mean()
     variance = centred.square().sum()
     slope = torch.where(variance > 0, (centred * y).sum() / variance.clamp(min=torch.finfo(x.dtype).tiny), 0)
-    return slope * centred + y.mean()
+    return slope, y.mean() - slope * x.mean()

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from pixelwise.errors import DataError
 from pixelwise.metrics.averages import averages
 
 THRESHOLDS = (5.0, 7.5, 11.25, 22.5, 30.0)
@@ -44,8 +45,15 @@ class NormalsMetrics:
         self.records: list[Tensor] = []
 
     def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Take in vectors `(3, H, W)`: what was predicted, and the truth, NaN where unknown."""
+        """Take in vectors `(3, H, W)`: what was predicted, and the truth, NaN where unknown.
+
+        Raises:
+            DataError: A prediction is NaN or infinite where the truth is known.
+        """
         found = angles(predicted, truth).cpu()
+        if not found.isfinite().all():
+            what = f"{int((~found.isfinite()).sum())} of {len(found)} predicted normals are NaN or infinite"
+            raise DataError(what, "NormalsCodec.decode turns those of a network to the camera")
         below = [(found < degrees).sum() for degrees in THRESHOLDS]
         self.sums += torch.stack([found.sum(), found.square().sum(), *below])
         self.counts += torch.bincount((found * BINS_PER_DEGREE).long(), minlength=len(self.counts))
@@ -64,4 +72,5 @@ class NormalsMetrics:
         if count == 0:
             return torch.tensor(math.nan)
         middle = torch.tensor([(count - 1) // 2, count // 2])
-        return (torch.searchsorted(until, middle, right=True) + 0.5).mean() / BINS_PER_DEGREE
+        middles = (torch.searchsorted(until, middle, right=True) + 0.5) / BINS_PER_DEGREE
+        return middles.clamp(max=180).mean()  # the last bin holds 180 alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
@@ -16,6 +17,7 @@ from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder, world
 from pixelwise.data.sample import Batch, Depth, Sample
 from pixelwise.data.thumbnails import Bank
+from pixelwise.errors import DataError
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_depth, warp_maps
@@ -29,6 +31,8 @@ from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
+SURVEYED = 64
+"""Training samples, evenly spaced, that say how many readings lie beyond the range; more only while none lies within."""
 
 
 class Loss(Settings):
@@ -60,6 +64,33 @@ class Config(TaskConfig):
     loss: Loss = Loss()
     protocol: Protocol = Protocol()
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
+
+    def settled(self, train: Dataset) -> Self:
+        """Return these settings; the data's notes say it where more than 1 % of the readings lie beyond the range.
+
+        Raises:
+            DataError: No reading of the whole training data lies within the range.
+        """
+        low, high = self.range
+        count = inside = 0
+        nearest, farthest = math.inf, 0.0
+        every = -(-len(train) // SURVEYED)
+        for i in sorted(range(len(train)), key=lambda i: i % every):
+            if inside and i % every:
+                break
+            metres = _metres(train.sample(i, ("depth",)))
+            readings = metres[metres.isfinite()]
+            if len(readings):
+                nearest, farthest = min(nearest, readings.min().item()), max(farthest, readings.max().item())
+                count, inside = count + len(readings), inside + int(((readings >= low) & (readings <= high)).sum())
+        seen = f"they lie between {nearest:.3g} and {farthest:.3g} m"
+        if not inside:
+            what = f"no reading of all {len(train)} training samples lies within task.range = {low:g},{high:g}"
+            raise DataError(f"{what}: there is nothing to learn from", f"{seen}: set task.range" if count else "none is known")
+        if inside < 0.99 * count:
+            what = f"{1 - inside / count:.1%} of the readings lie beyond task.range = {low:g},{high:g} and are not learned"
+            train.notes.append(f"{what}: {seen}")
+        return self
 
 
 class Task(PixelTask):

@@ -16,6 +16,7 @@ from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder, world
 from pixelwise.data.sample import Batch, Normals, Sample
 from pixelwise.data.thumbnails import Bank
+from pixelwise.errors import DataError
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_maps
@@ -51,6 +52,17 @@ class Config(TaskConfig):
     kind: Literal["surface_normals"] = "surface_normals"
     loss: Loss = Loss()
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
+
+    def settled(self, train: Dataset) -> Self:
+        """Return these settings.
+
+        Raises:
+            DataError: No normal of the whole training data is known.
+        """
+        if not any(_vectors(train.sample(i, ("normals",))).isfinite().any() for i in range(len(train))):
+            what = f"no normal of all {len(train)} training samples is known: there is nothing to learn from"
+            raise DataError(what, "black pixels and vectors without length are unknown, as is what has no depth around it")
+        return self
 
 
 class Task(PixelTask):
