@@ -117,7 +117,7 @@ def test_a_certain_line_one_pixel_wide_is_drawn_as_it_is(degrees: float, certain
 
 
 def test_direction_is_that_of_the_line_and_not_of_its_steps() -> None:
-    """Down 1 for every 2 to the right: the ratio of the second derivatives is 1/4, and a radius of 3 sees it 3.6 degrees off."""
+    """Down 1 for every 2 to the right: the second derivatives are as 1 to 4, which a radius of 3 misses by 3.6 degrees."""
     line = np.zeros((60, 60))
     line[np.arange(60) // 2 + 15, np.arange(60)] = 1
     found = np.degrees(across(line))[line > 0][15:45]
