@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from itertools import combinations, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from pixelwise.metrics.boundary_detection import (
     counted,
     evaluated_all,
     matched,
+    named_at,
     recall_at_half,
     scores,
 )
@@ -158,8 +163,8 @@ def test_ois_takes_each_pictures_own_threshold() -> None:
         np.array([[10, 10, 10, 90], [10, 10, 10, 90], [10, 10, 10, 10]]),
     ]
     found = metrics.compute()
-    assert found["ois@0.0075"] == 1.0
-    assert found["ods@0.0075"] == pytest.approx(2 / 3, abs=1e-3)  # at the last: R = 10 / 20, P = 10 / 10
+    assert found["ois@0.0075,3thr"] == 1.0
+    assert found["ods@0.0075,3thr"] == pytest.approx(2 / 3, abs=1e-3)  # at the last: R = 10 / 20, P = 10 / 10
     assert found["ods_threshold"] == pytest.approx(0.75, abs=1e-12)
 
 
@@ -197,3 +202,24 @@ def test_processes_do_not_change_the_counts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("pixelwise.metrics.boundary_detection.ALONE", 0)
     together = evaluated_all(jobs, 0.05, 5, processes=2)
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_script_without_a_guard_is_answered_too(tmp_path: Path) -> None:
+    """Each new process runs the script again and may not start its own: what is left is counted by the first."""
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from pixelwise.metrics import boundary_detection as metrics\n"
+        "metrics.ALONE = 0\n"
+        "line = np.eye(24, dtype=bool)\n"
+        "jobs = [metrics.Job(line.astype(np.float32), line[None], None)] * 2\n"
+        "print(np.array_equal(*metrics.evaluated_all(jobs, 0.05, 3, processes=2)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["True"]), done.stderr
+
+
+def test_the_number_of_thresholds_is_in_the_name_unless_it_is_that_of_the_benchmark() -> None:
+    assert named_at("ods", 0.0075, 99) == "ods@0.0075" and named_at("ap", 0.011, 24) == "ap@0.011,24thr"

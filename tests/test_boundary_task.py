@@ -368,3 +368,46 @@ def test_side_outputs_of_a_timm_encoder() -> None:
     assert network(torch.rand(1, 3, 37, 53)).shape == (1, 6, 37, 53)
     with pytest.raises(ValueError, match="pretrained needs encoder"):
         hed.Config(pretrained=True)
+
+
+def test_a_grey_map_is_scored_at_the_threshold_of_training() -> None:
+    """Everybody agrees on one line, 0.4 of the annotators on the other; both are trained as boundaries."""
+    frame = Frame.of((40, 30))
+    shares = torch.zeros(1, 40, 30)
+    shares[..., 8], shares[..., 20] = 1, 0.4
+    grey = Sample("grey", {"image": sample()["image"], "boundaries": Boundaries(shares, frame)})
+    for threshold, drawn in ((0.3, 80), (0.5, 40)):
+        task = boundaries.Task(boundaries.Config(threshold=threshold, thresholds=3), Meta())
+        metrics = task.metrics()
+        task.score(metrics, BoundaryPrediction(torch.empty(3, 40, 30), shares[0], None), grey)
+        assert task.primary == "ods@0.0075,3thr" and task.primary in metrics.compute()
+        assert metrics.counts[0][:, 1].tolist() == [drawn] * 3
+        assert (task.encode(collate([grey]))["boundaries"] == 1).sum() == drawn
+
+
+def test_mirrored_answers_are_turned_back() -> None:
+    class Brightness(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image[:, :1] * torch.arange(4.0)
+
+    image = torch.rand(1, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    task = boundaries.Task(boundaries.Config(flip_test=True), Meta())
+    found = task.respond({"network": Brightness()}, {"image": image})["probabilities"][0, 0]
+    # what is mirrored and turned back sees the columns weighted 3, 2, 1, 0
+    there, back = (image[0, 0] * weights for weights in (torch.arange(4.0), torch.arange(4.0).flip(0)))
+    torch.testing.assert_close(found, (there.sigmoid() + back.sigmoid()) / 2, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("values", "looks"), [((0, 1, 31), 1), ((0, 1, 127), 1), ((0, 0, 0), 0), ((0, 50, 128), 0)])
+def test_bits_read_as_grey_are_spoken_of(tmp_path: Path, values: tuple[int, ...], looks: int) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "train" / "images" / f"{name}.png", np.zeros((1, 3, 3), np.uint8))
+        write(tmp_path / "train" / "boundaries" / f"{name}.png", np.array([values], np.uint8))
+    for reading, count in (("grey", looks), ("bits", 0)):
+        data = boundary_folder.BoundaryFolder(
+            [(n, tmp_path / "train" / "images" / f"{n}.png", tmp_path / "train" / "boundaries" / f"{n}.png") for n in "ab"],
+            reading,  # type: ignore[arg-type]
+        )
+        for i in range(2):
+            data.sample(i, ("image", "boundaries"))
+        assert sum("set data.reading=bits" in note for note in data.notes) == count

@@ -27,6 +27,7 @@ from pixelwise.codecs import peaks
 from pixelwise.errors import ModelError, UsageError
 from pixelwise.export import difference, parts
 from pixelwise.model import Model, Precision, load
+from pixelwise.nn.heads import Heads
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import (
     classifier,
@@ -44,6 +45,7 @@ from pixelwise.nn.networks import (
     unet,
 )
 from pixelwise.nn.padding import _looked_up, mirror_to_multiple
+from pixelwise.nn.pixel_difference import PixelDifference
 from pixelwise.recipe import Recipe
 from pixelwise.run import describe
 
@@ -53,17 +55,23 @@ NETWORKS: dict[str, NetworkConfig] = {
     "unet of timm": unet.Config(width=1, encoder="test_resnet"),
     "encoder_decoder": encoder_decoder.Config(width=2, depth=1, bottleneck="vector", code=8, upsample="pixel_shuffle"),
     "fcn": fcn.Config(width=2, hidden=8),
+    "hed": hed.Config(width=2, depth=2),
     "hourglass": hourglass.Config(width=4, stacks=1, depth=1, upsample="unpool"),
     "patchgan": patchgan.Config(width=2, layers=1),
     "hed": hed.Config(width=2, depth=2),
     "pixel_difference": pixel_difference.Config(width=2),
     "pix2pix_unet": pix2pix_unet.Config(width=2, depth=2),
+    "pixel_difference": pixel_difference.Config(width=4),
     "residual": residual.Config(width=2, blocks=1),
     "segnet": segnet.Config(width=2, depth=1),
     "stack": stack.Config(width=2, depth=1),
     "regressor": regressor.Config(channels=(2,), hidden=8),
     "classifier": classifier.Config(channels=(2,), grid=(2, 3)),
 }
+
+
+def built(name: str) -> nn.Module:
+    return NETWORKS[name].build(3, 1 if name in ("hed", "pixel_difference") else 2)
 
 
 def noise(*shape: int) -> Tensor:
@@ -87,6 +95,29 @@ def session(model: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def continued(network: nn.Module) -> int:
+    """Return by how many columns at once the pictures grow that the first layer sees, while the input grows by one."""
+    seen: list[int] = []
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | PixelDifference))
+    with first.register_forward_pre_hook(lambda _, seeing: seen.append(seeing[0].shape[-1])), torch.inference_mode():
+        for width in range(257, 290):
+            network(torch.zeros(1, 3, 16, width))
+    return int(np.diff(np.unique(seen)).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_sides_are_continued_to_a_multiple_of(name: str) -> None:
+    network = built(name).eval()
+    assert export._multiple(name, network) == continued(network)
+    heads = Heads(network, 1, [2])
+    assert export._multiple("heads", heads) == export._multiple(name, network)
+
+
+def test_a_network_that_does_not_say_its_multiple_is_named() -> None:
+    with pytest.raises(ModelError, match="generator, a Identity, has no whole number `multiple`"):
+        export._multiple("generator", nn.Identity())
+
+
 @pytest.mark.parametrize("kind", TASK_KINDS)
 def test_every_task_answers_at_any_size_without_pixelwise(kind: str, tmp_path: Path) -> None:
     model = load(saved(small(kind), tmp_path / "model"))
@@ -102,17 +133,18 @@ def test_every_task_answers_at_any_size_without_pixelwise(kind: str, tmp_path: P
         assert list(made["outputs"]) == list(expected) == list(model.task.units())
         assert all(difference(a, b) < 1e-4 for a, b in zip(found, expected.values(), strict=True))
     known = run.get_modelmeta().custom_metadata_map
+    assert int(known["size_multiple"]) == max(map(continued, model.networks.values()))
     assert known["task"] == kind and json.loads(known["size"]) == [32, 32] and known["fit"] == "stretch"
     assert json.loads(known["units"]).keys() == expected.keys()
 
 
 class Every(nn.Module):
-    """All networks in one graph, which is made much sooner than twelve."""
+    """All networks in one graph, which is made much sooner than one of each."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.networks = nn.ModuleDict({name: config.build(3, 2) for name, config in NETWORKS.items()})
+        self.networks = nn.ModuleDict({name: built(name) for name in NETWORKS})
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         return tuple(network(pixels.float() / 255) for network in self.networks.values())
@@ -171,6 +203,22 @@ def test_floats_go_in_and_the_mirrored_picture_is_averaged_inside(tmp_path: Path
     mirrored = run.run(None, {"image": (pixels.flip(-1).float() / 255).numpy()})[1]
     np.testing.assert_allclose(mirrored[..., ::-1], probabilities, atol=1e-5)
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["x.onnx"]
+
+
+def test_zoomed_pictures_are_averaged_inside(tmp_path: Path) -> None:
+    recipe = small("segmentation").override(["task.scales_test=0.3,1,1.37", "task.flip_test=true"])
+    made = export.export(saved(recipe, tmp_path / "model"), tmp_path / "x.onnx")
+    assert len(made["differences"]) == 3
+    task = recipe.task.build(opened("segmentation").train.meta)
+    seen: list[tuple[int, ...]] = []
+
+    class Seeing(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            seen.append(tuple(image.shape[-2:]))
+            return torch.zeros(1, task.codec.channels, *image.shape[-2:])
+
+    task.respond({"network": Seeing()}, {"image": torch.zeros(1, 3, 50, 1)})
+    assert seen[:3] == [(15, 1), (50, 1), (69, 1)]  # 68.5 goes up, and no side becomes 0
 
 
 def test_the_document_runs_a_model_without_pixelwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.draw import line as skimage_line
 from skimage.morphology import thin as skimage_thin
 
 from pixelwise.geometry.lines import across, drawn, hysteresis, long_enough, ridges, smoothed, suppressed, thin
@@ -101,3 +102,23 @@ def test_a_drawing_keeps_the_long_line_up_to_the_border() -> None:
 def test_tiny_maps(size: tuple[int, int]) -> None:
     values = np.random.default_rng(0).random(size)
     assert ridges(values).shape == drawn(values, 0.2, 0.4, 1).shape == size
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 115, 135, 160])
+@pytest.mark.parametrize("certain", [1.0, 0.85])
+def test_a_certain_line_one_pixel_wide_is_drawn_as_it_is(degrees: float, certain: float) -> None:
+    """Smoothed it is at most 0.5 high, and 0.375 along a diagonal: no reason not to draw it."""
+    reach = [22 * math.sin(math.radians(degrees)), 22 * math.cos(math.radians(degrees))]
+    line = np.zeros((60, 60), bool)
+    line[skimage_line(*(round(30 + sign * one) for sign in (-1, 1) for one in reach))] = True
+    assert np.array_equal(drawn(line * certain, low=0.5, high=0.8, length=12), line)
+    assert drawn(line * 0.75, low=0.5, high=0.8, length=12).sum() == 0
+    assert drawn(line * certain, low=0.5, high=0.8, length=int(line.sum()) + 1).sum() == 0
+
+
+def test_direction_is_that_of_the_line_and_not_of_its_steps() -> None:
+    """Down 1 for every 2 to the right: the second derivatives are as 1 to 4, which a radius of 3 misses by 3.6 degrees."""
+    line = np.zeros((60, 60))
+    line[np.arange(60) // 2 + 15, np.arange(60)] = 1
+    found = np.degrees(across(line))[line > 0][15:45]
+    assert found == pytest.approx(90 + math.degrees(math.atan(1 / 4)), abs=2.8)

@@ -208,7 +208,7 @@ def about(model: Model) -> dict[str, Any]:
     meta = {name: value for name, value in described.meta.model_dump(mode="json").items() if value}
     if described.meta.classes:
         meta["palette"] = described.meta.palette or distinct_colours(len(described.meta.classes))
-    multiples = [getattr(network, "multiple", 1) for network in model.networks.values()]
+    multiples = [_multiple(name, network) for name, network in model.networks.items()]
     return {
         "pixelwise": __version__,
         "recipe": described.recipe,
@@ -221,6 +221,15 @@ def about(model: Model) -> dict[str, Any]:
         "units": task.units(),
         **meta,
     }
+
+
+def _multiple(name: str, network: nn.Module) -> int:
+    """Return what a network continues the sides of its input to a multiple of."""
+    multiple = getattr(network, "multiple", None)
+    if not isinstance(multiple, int):
+        hint = "set self.multiple to what it continues sides to a multiple of, 1 where it continues nothing"
+        raise ModelError(f"{name}, a {type(network).__name__}, has no whole number `multiple`", hint)
+    return multiple
 
 
 def _describe(made: Any, known: Mapping[str, Any]) -> None:

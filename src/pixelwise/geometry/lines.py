@@ -170,10 +170,23 @@ def drawn(values: Map, low: float, high: float, length: int) -> Mask:
 
     Args:
         values: `(H, W)` in [0, 1].
-        low: Where a line may go on.
+        low: Where a line may go on; of the map itself, not of the smoothed one that shows where ridges lie.
         high: What it has to reach somewhere.
         length: Fewest pixels of a line.
     """
     fading = np.pad(values, 8, mode="edge")  # lines go on to the border of a drawing; in the benchmark they fade there
-    found = ridges(fading)[8:-8, 8:-8]
+    soft = smoothed(fading, 1)
+    directions = across(soft)
+    # smoothing takes half of a line one pixel wide, so low and high are asked of the map itself
+    found = np.where(suppressed(soft, directions) > 0, _strongest(fading, directions), 0)[8:-8, 8:-8]
     return long_enough(thin(hysteresis(found, low, high)), length)
+
+
+def _strongest(values: Map, directions: Map) -> NDArray[np.float64]:
+    """Return the greatest of each pixel and what lies 1 to either side of it across the ridge: smoothing may move a ridge."""
+    from scipy import ndimage
+
+    y, x = np.indices(values.shape)
+    step = np.stack([np.sin(directions), np.cos(directions)])
+    beside = [ndimage.map_coordinates(values, np.stack([y, x]) + s * step, order=1, mode="nearest") for s in (-1, 0, 1)]
+    return np.asarray(np.max(beside, 0), np.float64)

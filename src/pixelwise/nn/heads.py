@@ -15,14 +15,14 @@ class Heads(nn.Module):
     A head is a 3x3 convolution, ReLU, and a 1x1 convolution.
 
     Args:
-        trunk: (B, C, H, W) -> (B, width, H / stride, W / stride) features, with an attribute `stride`.
+        trunk: (B, C, H, W) -> (B, width, H / stride, W / stride) features, with `stride` and, to be exported, `multiple`.
         width: Channels of the features, and within each head.
         channels: Sheets of each answer.
     """
 
     def __init__(self, trunk: nn.Module, width: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.trunk, self.stride = trunk, trunk.stride
+        self.trunk, self.stride, self.multiple = trunk, trunk.stride, getattr(trunk, "multiple", None)
         heads = (nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, c, 1)) for c in channels)
         self.heads = nn.ModuleList(heads)
 

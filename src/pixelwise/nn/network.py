@@ -26,7 +26,7 @@ class NetworkConfig(Config):
 
         Returns:
             A module (B, in_channels, H, W) -> (B, out_channels, H', W') with an attribute `stride`, the input pixels
-            per output pixel.
+            per output pixel; what can be exported has `multiple` too: other sides are continued to a multiple of it.
         """
 
     def untrained(self) -> Self:

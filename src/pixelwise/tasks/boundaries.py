@@ -21,7 +21,7 @@ from pixelwise.errors import UsageError
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.lines import steepness, thin
 from pixelwise.geometry.tiles import Tile
-from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics
+from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics, named_at
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import hed
 from pixelwise.prediction import UNKNOWN
@@ -69,7 +69,7 @@ class Task(PixelTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = BoundaryCodec(config.sides, config.threshold)
-        self.primary = f"ods@{config.tolerance:g}"
+        self.primary = named_at("ods", config.tolerance, config.thresholds)
         self.mirrors = config.flip_test
         self.pen = Pen(config.low, config.high, config.length) if config.answer == "lines" else None
 
@@ -133,9 +133,9 @@ class Task(PixelTask):
         return BoundaryDetectionMetrics(self.config.tolerance, self.config.thresholds)
 
     def score(self, metrics: BoundaryDetectionMetrics, prediction: BoundaryPrediction, sample: Sample) -> None:
-        """Compare with every annotator's boundary, one pixel wide."""
+        """Compare with every annotator's boundary, one pixel wide; what is a boundary in a grey map, training says too."""
         drawn = _drawn(sample)
-        lines = [thin(one.numpy()) for one in drawn >= 0.5]
+        lines = [thin(one.numpy()) for one in drawn >= self.config.threshold]
         metrics.update(prediction.probabilities.nan_to_num(0).numpy(), lines, ~drawn.isnan().all(0).numpy())
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:

@@ -41,6 +41,8 @@ from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
+PARTS = 10**6
+"""Of a zoom: sizes follow from whole numbers alone, which a graph for any size can hold and a rounded float cannot."""
 MOST_CONFIDENT = 2**26
 """Pixels of the largest image whose answer says how sure it is; the map of confidence takes 4 bytes for each."""
 Weight = Annotated[float, Field(ge=0)]
@@ -188,7 +190,8 @@ class Task(PixelTask):
         height, width = image.shape[-2:]
         if scale == 1:
             return self.forward(networks, {"image": image})["logits"].float()
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        part = round(PARTS * scale)
+        size = [torch.sym_max(1, (side * part + PARTS // 2) // PARTS) for side in (height, width)]
         seen = functional.interpolate(image, size, mode="bilinear", antialias=True)
         logits = self.forward(networks, {"image": seen})["logits"].float()
         return functional.interpolate(logits, (height, width), mode="bilinear", antialias=True)

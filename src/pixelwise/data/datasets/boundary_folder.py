@@ -21,6 +21,8 @@ from pixelwise.data.sample import Boundaries, Field, Image, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 
+BITS = "boundaries are nowhere as bright as half of white, which looks like bits of annotators: set data.reading=bits"
+
 
 class Config(DataConfig):
     """Images and boundaries in folders."""
@@ -94,6 +96,13 @@ class BoundaryFolder(Dataset):
             read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
         if "boundaries" in fields:
             drawn = decode_boundaries(boundaries, self.reading)
+            if (
+                self.reading == "grey"
+                and boundaries.suffix.lower() != ".mat"
+                and 0 < drawn.max() < 0.5
+                and BITS not in self.notes
+            ):
+                self.notes.append(BITS)
             read["boundaries"] = Boundaries(drawn, Frame.of(drawn.shape[1:]))
         require_same_size(read, (image, boundaries))
         return Sample(key, {name: read[name] for name in fields})

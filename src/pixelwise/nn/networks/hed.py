@@ -59,11 +59,12 @@ class HED(nn.Module):
             if config.encoder is None
             else TimmEncoder(config.encoder, in_channels, config.pretrained)
         )
+        self.multiple = max(self.encoder.channels)
         self.sides = SideOutputs(self.encoder.channels, out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
         height, width = image.shape[-2:]
-        maps = self.encoder(mirror_to_multiple(image, max(self.encoder.channels), self.encoder.least))
+        maps = self.encoder(mirror_to_multiple(image, self.multiple, self.encoder.least))
         scores: Tensor = self.sides(maps, height, width)
         return scores

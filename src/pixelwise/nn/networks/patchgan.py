@@ -40,12 +40,13 @@ class PatchGAN(nn.Module):
     def __init__(self, config: Config, in_channels: int, out_channels: int = 1) -> None:
         super().__init__()
         self.stride = 2**config.layers
+        self.multiple = 1
         self.least = 3 * self.stride if config.layers else 1
         self.layers = nn.Sequential(*(_patch if config.layers else _pixel)(config, in_channels, out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of `image`."""
-        logits: Tensor = self.layers(mirror_to_multiple(image, 1, self.least))
+        logits: Tensor = self.layers(mirror_to_multiple(image, self.multiple, self.least))
         return logits
 
 

@@ -66,6 +66,7 @@ class PixelDifferenceNetwork(nn.Module):
         super().__init__()
         kinds: tuple[Difference, ...] = ORDER if config.differences else PLAIN
         widths = {1: config.width, 2: 2 * config.width, 4: 4 * config.width, 8: 4 * config.width}
+        self.multiple = max(widths)
         self.first = PixelDifference(kinds[0], in_channels, config.width)
         self.stages = nn.ModuleDict()
         before = config.width
@@ -80,7 +81,7 @@ class PixelDifferenceNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
         height, width = image.shape[-2:]
-        maps = self.first(mirror_to_multiple(image, 8, 16))
+        maps = self.first(mirror_to_multiple(image, self.multiple, 16))
         found: dict[int, Tensor] = {}
         for stride, stage in self.stages.items():
             maps = stage(maps)

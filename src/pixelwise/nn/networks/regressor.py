@@ -42,6 +42,7 @@ class Regressor(nn.Module):
     """
 
     stride = 0
+    multiple = 1
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -75,6 +75,7 @@ class ResidualEncoderDecoder(nn.Module):
     """
 
     stride = 1
+    multiple = 4
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class ResidualEncoderDecoder(nn.Module):
         """Return the scores of `image`, or its translation."""
         height, width = image.shape[-2:]
         # at a quarter of 8 pixels a reflection still has a second row to show
-        answer: Tensor = self.layers(mirror_to_multiple(image, 4, least=8))
+        answer: Tensor = self.layers(mirror_to_multiple(image, self.multiple, least=8))
         return answer[..., :height, :width]
 
 

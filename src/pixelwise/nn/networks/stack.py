@@ -36,6 +36,7 @@ class Stack(nn.Module):
     """
 
     stride = 1
+    multiple = 1
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
