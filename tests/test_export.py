@@ -58,8 +58,6 @@ NETWORKS: dict[str, NetworkConfig] = {
     "hed": hed.Config(width=2, depth=2),
     "hourglass": hourglass.Config(width=4, stacks=1, depth=1, upsample="unpool"),
     "patchgan": patchgan.Config(width=2, layers=1),
-    "hed": hed.Config(width=2, depth=2),
-    "pixel_difference": pixel_difference.Config(width=2),
     "pix2pix_unet": pix2pix_unet.Config(width=2, depth=2),
     "pixel_difference": pixel_difference.Config(width=4),
     "residual": residual.Config(width=2, blocks=1),
