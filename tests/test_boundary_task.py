@@ -27,6 +27,7 @@ from pixelwise.losses.boundaries import balanced_cross_entropy
 from pixelwise.nn.networks import hed, pixel_difference
 from pixelwise.nn.pixel_difference import RING, PixelDifference, differences
 from pixelwise.predictions.boundaries import BoundaryPrediction, Pen
+from pixelwise.run import train
 from pixelwise.tasks import boundaries
 
 NAN = torch.nan
@@ -411,3 +412,17 @@ def test_bits_read_as_grey_are_spoken_of(tmp_path: Path, values: tuple[int, ...]
         for i in range(2):
             data.sample(i, ("image", "boundaries"))
         assert sum("set data.reading=bits" in note for note in data.notes) == count
+
+
+def test_a_run_says_when_it_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    for split, name in (("train", "a"), ("val", "b")):
+        write(tmp_path / split / "images" / f"{name}.png", random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        write(tmp_path / split / "boundaries" / f"{name}.png", np.eye(32, dtype=np.uint8) * 255)
+    words = [f"data.root={tmp_path}", "view.size=32,32", "network.width=2", "task.thresholds=2", "steps=1", "batch_size=1"]
+    train(boundaries.boundaries().override([*words, "augment.rotate=0", "data.reading=grey"]), tmp_path / "run")
+    told = [line for line in capsys.readouterr().err.splitlines() if "measuring" in line]
+    assert told == [
+        "run  measuring 1 of 1 validation samples",
+        "run  measuring 1 validation samples, and every baseline on them",
+    ]

@@ -22,6 +22,7 @@ from pixelwise.data.sample import Batch, LabelMap
 from pixelwise.engine.checkpoint import deployed_weights, newest
 from pixelwise.engine.distributed import default_device, launched, place, processes
 from pixelwise.engine.logs import read
+from pixelwise.engine.progress import Progress
 from pixelwise.engine.rehearsal import warning
 from pixelwise.engine.trainer import Trainer
 from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageError
@@ -183,6 +184,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
 
     def watch(deployed: Mapping[str, nn.Module]) -> dict[str, float]:
         model = Model(description, task, deployed)
+        trainer.progress.event(f"measuring {min(len(data.val), WATCHED)} of {len(data.val)} validation samples")
         metrics: dict[str, float] = measure(task, data.val, {"ours": model.predict}, WATCHED)["ours"]
         return {name: value for name, value in metrics.items() if "/" not in name}
 
@@ -238,6 +240,8 @@ def describe(recipe: Recipe, data: Data) -> Description:
 
 def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
     """Measure the trained model on the whole validation split; write `model/`, `evaluation.json` and `report.html`."""
+    measuring = f"measuring {len(data.val)} validation samples, and every baseline on them"
+    Progress(folder.name, recipe.steps).event(measuring)
     result, ours = evaluate(model.to(str(default_device())), data.train, data.val, "val")
     result["seconds"] = round(max(event["time"] for event in read(folder / "metrics.jsonl")), 1)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -191,7 +191,7 @@ class Task(PixelTask):
         if scale == 1:
             return self.forward(networks, {"image": image})["logits"].float()
         part = round(PARTS * scale)
-        size: list[Any] = [torch.sym_max(1, (side * part + PARTS // 2) // PARTS) for side in (height, width)]
+        size: Any = [torch.sym_max(1, (side * part + PARTS // 2) // PARTS) for side in (height, width)]
         seen = functional.interpolate(image, size, mode="bilinear", antialias=True)
         logits = self.forward(networks, {"image": seen})["logits"].float()
         return functional.interpolate(logits, (height, width), mode="bilinear", antialias=True)
