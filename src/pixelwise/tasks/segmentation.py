@@ -422,7 +422,8 @@ def world_multilabel() -> Recipe:
 def camvid_full() -> Recipe:
     """CamVid at its full 480 x 360, rare classes weighed by median frequency, answers averaged with the mirrored picture's.
 
-    Trained on crops of 240 x 240. Not measured yet.
+    Trained on crops of 240 x 240. Not measured at this length. steps=600 (23 minutes on one core) is too short for weights as
+    unequal as these: mIoU 0.354 and pixel accuracy 0.641, poles, signs and people on every facade; `camvid` has 0.433 by then.
     """
     return camvid().model_copy(
         update={
