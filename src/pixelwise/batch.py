@@ -122,5 +122,6 @@ def _one(model: Model, path: Path, target: Path, images: Set[Path]) -> dict[str,
         print(f"note: {path}: {note}", file=sys.stderr)
     _save(prediction, path, target, images)
     notes = {"notes": list(prediction.notes)} if prediction.notes else {}
-    says = {"says": prediction.line()} if prediction.line() else {}
+    line = prediction.line()
+    says = {"says": line} if line else {}
     return {"file": str(path), "saved": str(target), **says, **prediction.to_json(), **notes}

@@ -39,7 +39,7 @@ WATCHED = 64
 
 @dataclass(frozen=True)
 class Data:
-    """The two splits of a run, the task they define."""
+    """The two splits of a run and the task they define."""
 
     train: Dataset
     val: Dataset

@@ -174,6 +174,10 @@ class PixelTask(Task):
 
     mirrors: bool = False
 
+    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
+        """Build the one network: RGB in, the codec's sheets out at every pixel."""
+        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
+
     @property
     def painted(self) -> int:
         """Channels of the maps that `respond` returns and `paint` takes."""

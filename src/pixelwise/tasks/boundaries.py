@@ -22,12 +22,11 @@ from pixelwise.geometry.homography import resize
 from pixelwise.geometry.lines import steepness, thin
 from pixelwise.geometry.tiles import Tile
 from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics, named_at
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import hed
 from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.boundaries import BoundaryPrediction, Pen
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 LUMA = (0.299, 0.587, 0.114)
@@ -72,10 +71,6 @@ class Task(PixelTask):
         self.primary = named_at("ods", config.tolerance, config.thresholds)
         self.mirrors = config.flip_test
         self.pen = Pen(config.low, config.high, config.length) if config.answer == "lines" else None
-
-    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the one network: RGB in, the side outputs and the fused one out."""
-        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
 
     def encode(self, batch: Batch) -> Batch:
         """Bring the image to [0, 1]; turn the annotators' share into targets."""

@@ -23,11 +23,10 @@ from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_depth, warp_maps
 from pixelwise.losses.depth import berhu_loss, gradient_matching_loss, scale_invariant_log_loss
 from pixelwise.metrics.depth import DepthMetrics, Protocol
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.depth import DepthPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
@@ -105,10 +104,6 @@ class Task(PixelTask):
         self.codec = DepthCodec(config.codec, config.range)
         self.mirrors = config.flip_test
         self.primary = config.protocol.name("abs_rel")
-
-    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the one network: RGB in, a sheet out."""
-        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
 
     def encode(self, batch: Batch) -> Batch:
         """Bring the image to [0, 1] and the depth to the codec's sheet, NaN where there is nothing to learn."""

@@ -31,13 +31,12 @@ from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_labels
 from pixelwise.metrics.masks import MaskMetrics
 from pixelwise.metrics.segmentation import SegmentationMetrics
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
@@ -152,10 +151,6 @@ class Task(PixelTask):
         if self.config.scales_test != (1.0,) and view.fit == "native":
             what = "task.scales_test needs view.fit=stretch or letterbox: a zoomed tile is not part of the zoomed picture"
             raise UsageError(what, "set view.fit, or leave task.scales_test out")
-
-    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the one network: RGB in, the codec's sheets out."""
-        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
 
     def encode(self, batch: Batch) -> Batch:
         """Bring the image to [0, 1]; turn the truth into targets."""

@@ -22,11 +22,10 @@ from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_maps
 from pixelwise.losses.normals import angular_loss, cosine_loss, squared_distance_loss
 from pixelwise.metrics.normals import NormalsMetrics
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.normals import NormalsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, full_resolution, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
 GRID = (32, 32)
@@ -77,10 +76,6 @@ class Task(PixelTask):
         super().__init__(config, meta)
         self.codec = NormalsCodec()
         self.mirrors = config.flip_test
-
-    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the one network: RGB in, three sheets out."""
-        return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
 
     def encode(self, batch: Batch) -> Batch:
         """Bring the image to [0, 1]; normals are as they are."""
