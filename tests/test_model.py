@@ -18,6 +18,7 @@ from pixelwise.data.datasets import paired_folder
 from pixelwise.data.sample import Image, Sample, collate
 from pixelwise.errors import DataError, ModelError, UsageError
 from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.skeleton import Skeleton
 from pixelwise.model import Model, load, to_labels
 from pixelwise.prediction import EXACT
 from pixelwise.predictions.image import ImagePrediction
@@ -248,7 +249,10 @@ def labels() -> LabelPrediction:
 def points() -> KeypointsPrediction:
     where = torch.tensor([[[10.5, 4.5], [20.25, 8.0], [torch.nan, torch.nan]]])
     return KeypointsPrediction(
-        torch.zeros(3, 16, 32, dtype=torch.uint8), where, torch.tensor([[0.5, 1, 0]]), ("a", "b", "c"), ((0, 1), (1, 2))
+        torch.zeros(3, 16, 32, dtype=torch.uint8),
+        where,
+        torch.tensor([[0.5, 1, 0]]),
+        Skeleton(names=("a", "b", "c"), limbs=((0, 1), (1, 2))),
     )
 
 

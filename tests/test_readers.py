@@ -21,9 +21,10 @@ from pixelwise.data.datasets import (
     segmentation_folder,
 )
 from pixelwise.data.files import part
-from pixelwise.data.keypoints import IMM58, swap_of
+from pixelwise.data.keypoints import IMM58
 from pixelwise.data.sample import Keypoints, LabelMap, Presence
 from pixelwise.errors import DataError
+from pixelwise.geometry.skeleton import swap_of
 
 UNKNOWN, ABSENT, HIDDEN, VISIBLE = Presence
 PALETTE = [[1, 2, 3], [200, 0, 0], [0, 0, 200]]
@@ -221,8 +222,8 @@ class TestKeypointsJson:
         assert field.points[0, 0].tolist() == [1.5, 2.0]
         assert field.points[0, 1].isnan().all()
         assert field.presence.tolist() == [[VISIBLE, UNKNOWN, ABSENT]]  # x = 8 is the edge of 8 pixels: outside
-        assert field.swap == train.meta.swap == (0, 2, 1)
-        assert train.meta.edges == ((0, 1),)
+        assert field.swap == train.meta.skeleton.swap == (0, 2, 1)
+        assert train.meta.skeleton.limbs == ((0, 1),)
         assert train.notes == [
             "4 of 12 keypoints lie outside their image and count as absent",
             "4 of 12 keypoints are not labelled and count as unknown",
@@ -243,7 +244,7 @@ class TestKeypointsJson:
         assert keypoints(dataset, 0).presence.tolist() == [[VISIBLE, ABSENT]]
         assert keypoints(dataset, 1).presence.tolist() == [[HIDDEN, ABSENT]]
         assert keypoints(dataset, 2).points.shape == (2, 2, 2)
-        assert dataset.meta.points == ("point_0", "point_1") and dataset.meta.swap == ()
+        assert dataset.meta.skeleton.names == ("point_0", "point_1") and dataset.meta.skeleton.swap == ()
 
     def test_the_imm_layout(self, tmp_path: Path) -> None:
         listed = items(tmp_path, 4)
@@ -251,7 +252,7 @@ class TestKeypointsJson:
             item["points"] = [[1, 1]] * 58
         write_json(tmp_path / "keypoints.json", {"names": "58 points", "items": listed})
         config = keypoints_json.Config(root=str(tmp_path), layout="imm58", val_fraction=0.25)
-        assert config.open("train").meta.swap == IMM58.swap
+        assert config.open("train").meta.skeleton.swap == IMM58.swap
         assert (len(config.open("train")), len(config.open("val"))) == (3, 1)
 
     @pytest.mark.parametrize(
@@ -303,8 +304,8 @@ def test_coco(tmp_path: Path) -> None:
     write_json(tmp_path / "annotations/person_keypoints_val2017.json", data)
     dataset = keypoints_coco.Config(root=str(tmp_path)).open("val")
     assert keys(dataset) == ["val2017/a.png", "val2017/c.png"]
-    assert dataset.meta.points == ("nose", "left_ear", "right_ear")
-    assert dataset.meta.swap == (0, 2, 1) and dataset.meta.edges == ((0, 1), (0, 2))
+    assert dataset.meta.skeleton.names == ("nose", "left_ear", "right_ear")
+    assert dataset.meta.skeleton.swap == (0, 2, 1) and dataset.meta.skeleton.limbs == ((0, 1), (0, 2))
     field = keypoints(dataset, 0)
     assert field.presence.tolist() == [[VISIBLE, HIDDEN, UNKNOWN], [VISIBLE, UNKNOWN, UNKNOWN]]
     assert field.points[0, :2].tolist() == [[1, 2], [3, 4]] and field.points[0, 2].isnan().all()
@@ -365,16 +366,16 @@ class TestKeypointsCsv:
     def test_wide(self, tmp_path: Path) -> None:
         text = "file,left_x,left_y,right_x,right_y\n0.png,1,2,,\n1.png,1,2,3,nan\n"
         dataset = self.open(tmp_path, text)
-        assert dataset.meta.points == ("left", "right") and dataset.meta.swap == (1, 0)
+        assert dataset.meta.skeleton.names == ("left", "right") and dataset.meta.skeleton.swap == (1, 0)
         field = keypoints(dataset, 0)
         assert field.points[0, 0].tolist() == [1, 2]
         assert field.presence.tolist() == [[VISIBLE, UNKNOWN]]
-        assert self.open(tmp_path, "file,x1,y1\n0.png,1,2\n1.png,1,2\n").meta.points == ("1",)
+        assert self.open(tmp_path, "file,x1,y1\n0.png,1,2\n1.png,1,2\n").meta.skeleton.names == ("1",)
 
     def test_long(self, tmp_path: Path) -> None:
         rows = ["0.png,a,1,2,1", "0.png,b,3,4,0", "0.png,c,,,0", "0.png,d,,,", "1.png,e,1,1,1"]
         dataset = self.open(tmp_path, "\n".join(["file,name,x,y,visible", *rows]))
-        assert dataset.meta.points == ("a", "b", "c", "d", "e")
+        assert dataset.meta.skeleton.names == ("a", "b", "c", "d", "e")
         field = keypoints(dataset, 0)
         assert field.presence.tolist() == [[VISIBLE, HIDDEN, ABSENT, UNKNOWN, UNKNOWN]]
         assert field.points[0, 1].tolist() == [3, 4] and math.isnan(field.points[0, 2, 0])

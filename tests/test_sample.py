@@ -24,6 +24,7 @@ from pixelwise.data.sample import (
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import about, compose, horizontal_flip, rotation, scaling, translation
+from pixelwise.geometry.skeleton import Skeleton
 
 NAN = math.nan
 FRAME = Frame.of((20, 10))
@@ -169,14 +170,16 @@ def test_collate_refuses_pictures_of_different_sizes() -> None:
     "wrong",
     [
         {"classes": ("a", "b"), "palette": ((0, 0, 0),)},
-        {"points": ("a", "b"), "swap": (1, 1)},
-        {"points": ("a", "b"), "edges": ((0, 2),)},
+        {"skeleton": {"names": ("a", "b"), "swap": (1, 1)}},
+        {"skeleton": {"names": ("a", "b"), "limbs": ((0, 2),)}},
+        {"skeleton": {"names": ("a", "b"), "sigmas": (0.1,)}},
     ],
 )
 def test_meta_refuses_what_does_not_fit_together(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Meta.model_validate(wrong)
-    assert Meta(classes=("a",), palette=((0, 0, 0),), points=("l", "r"), swap=(1, 0), edges=((0, 1),)).swap == (1, 0)
+    pair = Skeleton(names=("l", "r"), swap=(1, 0), limbs=((0, 1),), sigmas=(0.1, 0.2))
+    assert Meta(classes=("a",), palette=((0, 0, 0),), skeleton=pair).skeleton.swap == (1, 0)
 
 
 def test_a_missing_folder_names_its_nearest_neighbour(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -16,7 +16,7 @@ from pixelwise.data.sample import Presence, collate
 from pixelwise.data.world import objects
 from pixelwise.data.world.aerial import MAP_PALETTE, aerial
 from pixelwise.data.world.draws import Draws
-from pixelwise.data.world.people import EDGES, JOINTS, SWAP, posed
+from pixelwise.data.world.people import BODY, posed
 from pixelwise.data.world.raster import Rays, cast
 from pixelwise.data.world.render import keypoints, project, rays, render
 from pixelwise.data.world.scene import lay_out
@@ -223,7 +223,7 @@ def test_limbs_end_in_the_joints(scenes):
         reach = forearm["axes"][1] * forearm["shape"]
         ends = {"left_elbow": forearm["centre"] - reach, "left_wrist": forearm["centre"] + reach}
         for name, end in ends.items():
-            np.testing.assert_allclose(end, scene.joints[0, JOINTS.index(name)], atol=1e-4)
+            np.testing.assert_allclose(end, scene.joints[0, BODY.names.index(name)], atol=1e-4)
 
 
 def test_key_points_are_visible_where_the_first_surface_is_their_own_limb(scenes):
@@ -263,12 +263,12 @@ def test_what_stands_before_a_person_hides_them(scenes):
 
 
 def test_swap_exchanges_left_and_right():
-    assert [SWAP[SWAP[i]] for i in range(14)] == list(range(14))
-    for i, name in enumerate(JOINTS):
+    assert [BODY.swap[BODY.swap[i]] for i in range(14)] == list(range(14))
+    for i, name in enumerate(BODY.names):
         swapped = name.replace("left", "?").replace("right", "left").replace("?", "right")
-        assert JOINTS[SWAP[i]] == swapped
-    mirrored = {tuple(sorted((SWAP[a], SWAP[b]))) for a, b in EDGES}
-    assert mirrored == {tuple(sorted(edge)) for edge in EDGES}
+        assert BODY.names[BODY.swap[i]] == swapped
+    mirrored = {tuple(sorted((BODY.swap[a], BODY.swap[b]))) for a, b in BODY.limbs}
+    assert mirrored == {tuple(sorted(edge)) for edge in BODY.limbs}
 
 
 def test_left_is_the_persons_own_left():

@@ -80,7 +80,7 @@ def same_meaning(expected: Meta, found: Meta, where: str) -> None:
 
 def _meanings(meta: Meta) -> dict[str, tuple[str, ...]]:
     vectors = {name: vector.names for name, vector in meta.vectors.items()}
-    return {"classes": meta.classes, "masks": meta.masks, "points": meta.points, **vectors}
+    return {"classes": meta.classes, "masks": meta.masks, "points": meta.skeleton.names, **vectors}
 
 
 def new_folder(name: str, out: Path | None) -> Path:

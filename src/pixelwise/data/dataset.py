@@ -15,6 +15,7 @@ from pixelwise.config import Config
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.camera import Camera
+from pixelwise.geometry.skeleton import Skeleton
 
 
 class Vector(Config):
@@ -41,12 +42,8 @@ class Meta(Config):
     """The value of unlabelled pixels in label files; inside pixelwise it is 255."""
     masks: tuple[str, ...] = ()
     """Name of each of the masks, which may overlap."""
-    points: tuple[str, ...] = ()
-    """Name of each keypoint."""
-    swap: tuple[int, ...] = ()
-    """Which keypoint takes each keypoint's name in a mirror; empty if none does."""
-    edges: tuple[tuple[int, int], ...] = ()
-    """Pairs of keypoints to draw a line between."""
+    skeleton: Skeleton = Skeleton()
+    """The key points of an object."""
     vectors: dict[str, Vector] = Field(default={})
     """By field: the categories, labels or value of whole pictures."""
     camera: Camera | None = None
@@ -56,10 +53,6 @@ class Meta(Config):
     def _consistent(self) -> Self:
         if self.palette and len(self.palette) != len(self.classes):
             raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
-        if self.swap and sorted(self.swap) != list(range(len(self.points))):
-            raise ValueError(f"swap {self.swap} is not a permutation of the {len(self.points)} points")
-        if any(not 0 <= end < len(self.points) for edge in self.edges for end in edge):
-            raise ValueError(f"an edge names a point beyond the {len(self.points)} points")
         return self
 
 

@@ -1,13 +1,11 @@
-"""What the readers of keypoint files share: records of labelled images, and the names of points in a mirror."""
+"""What the readers of keypoint files share: records of labelled images, and well-known skeletons."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,32 +16,15 @@ from pixelwise.data.sample import Field, Image, Keypoints, Presence, Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import Size
-
-_SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
-_SIDES |= {right: left for left, right in _SIDES.items()}
-_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])")
+from pixelwise.geometry.skeleton import Skeleton
 
 
-def swap_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which point takes each point's name in a mirror, by left/right or l/r in the names; empty if none does."""
-    places = {name: i for i, name in enumerate(names)}
-    swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
-    return () if swap == tuple(range(len(names))) else swap
-
-
-class Layout(NamedTuple):
-    """A well-known set of points: their names, and which takes each one's name in a mirror."""
-
-    names: tuple[str, ...]
-    swap: tuple[int, ...]
-
-
-def _layout(parts: dict[str, int], mirrored: Iterable[tuple[int, int]]) -> Layout:
+def _layout(parts: dict[str, int], mirrored: Iterable[tuple[int, int]]) -> Skeleton:
     names = tuple(f"{part}_{i}" for part, count in parts.items() for i in range(count))
     swap = list(range(len(names)))
     for one, other in mirrored:
         swap[one], swap[other] = other, one
-    return Layout(names, tuple(swap))
+    return Skeleton(names=names, swap=tuple(swap))
 
 
 IMM58 = _layout(
@@ -146,7 +127,7 @@ class KeypointFiles(Dataset):
     def _keypoints(self, item: Record, size: Size) -> Keypoints:
         points = item.points * torch.tensor([size[1], size[0]]) if item.relative else item.points
         presence = item.presence.masked_fill(_stray(points, item.presence, size), Presence.ABSENT)
-        return Keypoints(points, presence, Frame.of(size), self.meta.swap)
+        return Keypoints(points, presence, Frame.of(size), self.meta.skeleton.swap)
 
     def _note_strays(self) -> None:
         sized = [(item, (1, 1) if item.relative else item.size) for item in self.records]
@@ -157,7 +138,7 @@ class KeypointFiles(Dataset):
             self.notes.append(f"{strays} of {total} keypoints lie outside their image and count as absent")
         if unknown:
             self.notes.append(f"{unknown} of {total} keypoints are not labelled and count as unknown")
-        if len(self.meta.points) > 1 and not self.meta.swap:
+        if len(self.meta.skeleton.names) > 1 and not self.meta.skeleton.swap:
             self.notes.append("no keypoint has a left or right name, so a mirrored image keeps every name")
 
 

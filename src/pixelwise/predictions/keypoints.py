@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 from torch import Tensor
 
+from pixelwise.geometry.skeleton import Skeleton
 from pixelwise.prediction import Prediction, to_pillow
 
 
@@ -20,14 +21,12 @@ class KeypointsPrediction(Prediction):
     Attributes:
         points: float `(N, K, 2)` (x, y) in pixels; NaN where there is none.
         confidence: float `(N, K)`.
-        names: Name of each of the K points.
-        edges: Pairs of point indices that are drawn as lines.
+        skeleton: Names of the K points, and the limbs that are drawn.
     """
 
     points: Tensor
     confidence: Tensor
-    names: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
+    skeleton: Skeleton
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -35,14 +34,14 @@ class KeypointsPrediction(Prediction):
         return (".json",)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and edges over the image."""
+        """Draw points and limbs over the image."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
         for instance in self.points - 0.5:  # Pillow puts integers at pixel centres
             seen = instance.isfinite().all(-1)
-            for a, b in self.edges:
+            for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
                     draw.line([*instance[a].tolist(), *instance[b].tolist()], (255, 214, 0), max(1, round(radius)))
             for x, y in instance[seen].tolist():
@@ -54,7 +53,7 @@ class KeypointsPrediction(Prediction):
         instances = [
             {
                 name: [round(v, 3) for v in (*point, sure)] if all(np.isfinite(point)) else None
-                for name, point, sure in zip(self.names, points, confidence, strict=True)
+                for name, point, sure in zip(self.skeleton.names, points, confidence, strict=True)
             }
             for points, confidence in zip(self.points.tolist(), self.confidence.tolist(), strict=True)
         ]

@@ -58,23 +58,23 @@ class Task(BaseTask):
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
-        if not meta.points:
+        if not meta.skeleton.names:
             raise DataError("key points need names", 'give the names of the points in the JSON: {"names": [...]}')
         self.fields = ("image", config.field)
-        self.points = len(meta.points)
+        self.points = len(meta.skeleton.names)
         self.codec = self._coordinates() if config.target == "coordinates" else self._heatmaps(stride=1)
 
     def _coordinates(self) -> CoordinatesCodec:
         if self.config.loss == "cross_entropy":
             raise UsageError("task.loss = 'cross_entropy' is for heatmaps", "set task.loss=l2, l1 or smooth_l1")
-        return CoordinatesCodec(self.points, swap=self.meta.swap, loss=self.config.loss)
+        return CoordinatesCodec(self.points, swap=self.meta.skeleton.swap, loss=self.config.loss)
 
     def _heatmaps(self, stride: int) -> GaussianHeatmapsCodec:
         if self.config.loss not in ("l2", "cross_entropy"):
             raise UsageError(f"task.loss = {self.config.loss!r} is for coordinates", "set task.loss=l2 or cross_entropy")
         return GaussianHeatmapsCodec(
             self.points,
-            swap=self.meta.swap,
+            swap=self.meta.skeleton.swap,
             sigma=self.config.sigma,
             sigma_unit="input",
             stride=stride,
@@ -137,7 +137,7 @@ class Task(BaseTask):
     def _prediction(self, sample: Sample, points: Tensor, confidence: Tensor | None = None) -> KeypointsPrediction:
         """Wrap one object's points `(K, 2)`."""
         sure = torch.ones(len(points)) if confidence is None else confidence
-        return KeypointsPrediction(image_of(sample), points[None], sure[None], self.meta.points, self.meta.edges)
+        return KeypointsPrediction(image_of(sample), points[None], sure[None], self.meta.skeleton)
 
     def truth(self, sample: Sample) -> KeypointsPrediction:
         """Return the labelled points; NaN where none is present."""

@@ -17,6 +17,7 @@ from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part, split_folder
 from pixelwise.data.keypoints import IMM58, KeypointFiles, Record, record, require_images
 from pixelwise.errors import DataError
+from pixelwise.geometry.skeleton import Skeleton
 
 
 class Config(DataConfig):
@@ -56,8 +57,8 @@ def _person(path: Path) -> str:
 
 def _meta(count: int) -> Meta:
     if count == len(IMM58.names):
-        return Meta(points=IMM58.names, swap=IMM58.swap)
-    return Meta(points=tuple(f"point_{i}" for i in range(count)))
+        return Meta(skeleton=IMM58)
+    return Meta(skeleton=Skeleton(names=tuple(f"point_{i}" for i in range(count))))
 
 
 def _read(path: Path) -> Record:

@@ -16,9 +16,10 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, no_split, part, read_json
-from pixelwise.data.keypoints import KeypointFiles, Record, record, require_images, swap_of
+from pixelwise.data.keypoints import KeypointFiles, Record, record, require_images
 from pixelwise.data.sample import Presence
 from pixelwise.errors import DataError, did_you_mean
+from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 PRESENCE = (Presence.UNKNOWN, Presence.HIDDEN, Presence.VISIBLE)
 
@@ -88,7 +89,7 @@ def _parse(data: Any, path: Path) -> tuple[list[Record], Meta]:
     if category is None:
         raise DataError(f"{path}: no category names keypoints")
     names = tuple(category["keypoints"])
-    edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton", ()))
+    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton", ()))
     instances: dict[Any, list[list[list[float]]]] = defaultdict(list)
     for one in data["annotations"]:
         if one["category_id"] == category["id"] and not one.get("iscrowd") and "keypoints" in one:
@@ -102,7 +103,7 @@ def _parse(data: Any, path: Path) -> tuple[list[Record], Meta]:
     ]
     if not records:
         raise DataError(f"{path}: no image has a labelled keypoint")
-    return records, Meta(points=names, swap=swap_of(names), edges=edges)
+    return records, Meta(skeleton=Skeleton(names=names, swap=swap_of(names), limbs=limbs))
 
 
 def _rows(flat: list[float], count: int) -> list[list[float]]:

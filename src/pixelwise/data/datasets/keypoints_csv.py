@@ -21,9 +21,10 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part
-from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images, swap_of
+from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images
 from pixelwise.data.sample import Presence
 from pixelwise.errors import DataError
+from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 Row = list[float]
 Table = tuple[tuple[str, ...], dict[str, list[Row]]]
@@ -50,7 +51,7 @@ class Config(DataConfig):
             records = [records[i] for i in part(list(rows), split, self.val_fraction, where=str(path))]
         if self.on_error == "stop":
             require_images((item.path for item in records), path)
-        meta = Meta(points=point_names(names, len(names), path), swap=swap_of(names))
+        meta = Meta(skeleton=Skeleton(names=point_names(names, len(names), path), swap=swap_of(names)))
         return checked(KeypointFiles(root, records, meta), self.on_error)
 
 

@@ -27,9 +27,9 @@ from pixelwise.data.keypoints import (
     point_names,
     record,
     require_images,
-    swap_of,
 )
 from pixelwise.errors import DataError
+from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 
 class Config(DataConfig):
@@ -71,7 +71,7 @@ class Config(DataConfig):
         names = point_names(known.names if known else data.get("names"), counts[0], path)
         swap = data.get("swap") or (known.swap if known else swap_of(names))
         try:
-            return Meta(points=names, swap=swap, edges=data.get("edges", ()))
+            return Meta(skeleton=Skeleton(names=names, swap=swap, limbs=data.get("edges", ())))
         except ValidationError as error:
             raise DataError(f"{path}: {error.errors()[0]['msg']}") from None
 

@@ -17,7 +17,7 @@ from pixelwise.data.sample import Category, Depth, Field, Image, Keypoints, Labe
 from pixelwise.data.world.aerial import aerial
 from pixelwise.data.world.answers import CROWD, DISTANCE, MASKS, SHOWS, distance
 from pixelwise.data.world.objects import CLASSES, PALETTE
-from pixelwise.data.world.people import EDGES, JOINTS, SWAP
+from pixelwise.data.world.people import BODY
 from pixelwise.data.world.render import MAPS, PICTURES, SEEN, keypoints, render
 from pixelwise.data.world.scene import MOST_PEOPLE, Scene, lay_out
 from pixelwise.data.world.solids import Array
@@ -83,7 +83,7 @@ class WorldDataset(Dataset):
         self.config, self.split = config, split
         person = ("person",) if config.people[0] else ()
         self.fields = (*PICTURES, *MAPS, "keypoints", *person, *TOWN, *VECTORS)
-        self.meta = Meta(classes=CLASSES, palette=PALETTE, masks=MASKS, points=JOINTS, swap=SWAP, edges=EDGES, vectors=VECTORS)
+        self.meta = Meta(classes=CLASSES, palette=PALETTE, masks=MASKS, skeleton=BODY, vectors=VECTORS)
         self._rendered: OrderedDict[int, dict[str, Array]] = OrderedDict()
         self._bytes = 0
 
@@ -163,7 +163,7 @@ def _field(name: str, arrays: dict[str, Array], frame: Frame) -> Field:
     if name in VECTORS:
         return Values(tensor, frame)
     if name in PEOPLE:
-        return Keypoints(tensor, torch.from_numpy(arrays[f"{name}.presence"]), frame, SWAP)
+        return Keypoints(tensor, torch.from_numpy(arrays[f"{name}.presence"]), frame, BODY.swap)
     if name == "depth":
         return Depth(tensor, frame)
     if name == "normals":

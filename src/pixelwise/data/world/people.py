@@ -6,30 +6,19 @@ import numpy as np
 
 from pixelwise.data.world.draws import Draws
 from pixelwise.data.world.solids import CAPSULE, Array, between, solids, vector
+from pixelwise.geometry.skeleton import Skeleton
 
-JOINTS = (
-    "head",
-    "neck",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
+BODY = Skeleton(
+    names=(
+        "head",
+        "neck",
+        *(f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")),
+    ),
+    limbs=((0, 1), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7), (1, 8), (1, 9), (8, 10), (9, 11), (10, 12), (11, 13)),
+    swap=(0, 1, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12),
+    sigmas=(0.035, 0.079, *(sigma for sigma in (0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for _ in range(2))),
 )
-"""Left is the person's own left."""
-
-SWAP = (0, 1, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12)
-"""Where each joint's name goes in a mirror."""
-
-EDGES = ((0, 1), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7), (1, 8), (1, 9), (8, 10), (9, 11), (10, 12), (11, 13))
-"""The skeleton."""
+"""Left is the person's own left. Sigmas are COCO's; the head has that of the ears, the neck that of the shoulders."""
 
 _REACH = (0.11, 0.09, 0.085, 0.085, 0.06, 0.06, 0.06, 0.06, 0.105, 0.105, 0.08, 0.08, 0.07, 0.07)
 """How deep under the skin each joint lies at most, in statures; what covers it from further away hides it."""
@@ -128,8 +117,8 @@ def posed(draws: Draws, feet: Array, stature: Array, yaw: Array) -> dict[str, Ar
 
 
 def joints(points: dict[str, Array]) -> Array:
-    """Return the key points in the world (scenes, people, 14, 3) in the order of JOINTS."""
-    return np.stack([points[name] for name in JOINTS], -2)
+    """Return the key points in the world (scenes, people, 14, 3) in the order of BODY."""
+    return np.stack([points[name] for name in BODY.names], -2)
 
 
 def reach(stature: Array) -> Array:
