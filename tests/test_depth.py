@@ -40,13 +40,13 @@ KINDS = ("metric", "log", "inverse")
 
 
 class TestCodec:
-    @pytest.mark.parametrize(("kind", "sheet"), [("metric", 1.5 / 7.5), ("log", 0.5), ("inverse", 0.2)])
+    @pytest.mark.parametrize(("kind", "sheet"), [("metric", -0.3), ("log", 0.0), ("inverse", -0.3)])
     def test_by_hand(self, kind: str, sheet: float) -> None:
-        """2 m of 0.5 to 8: 1.5 of 7.5 metres, 2 of 4 doublings, 0.5 - 0.125 of 2 - 0.125 inverse metres."""
+        """2 m of 0.5 to 8: 1.5 of 7.5 metres, 2 of 4 doublings, 0.5 - 0.125 of 2 - 0.125 inverse metres; less one half."""
         codec = DepthCodec(kind, RANGE)  # type: ignore[arg-type]
         encoded = codec.encode(tensor([[[2.0, 0.5, 8.0]]]))
         assert encoded.shape == (1, 1, 1, 3)
-        ends = [1.0, 0.0] if kind == "inverse" else [0.0, 1.0]
+        ends = [0.5, -0.5] if kind == "inverse" else [-0.5, 0.5]
         assert encoded.flatten().tolist() == pytest.approx([sheet, *ends], abs=1e-6)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -65,12 +65,17 @@ class TestCodec:
     @pytest.mark.parametrize("kind", KINDS)
     def test_logarithm_is_that_of_the_metres_and_smooth_below(self, kind: str) -> None:
         codec = DepthCodec(kind, RANGE)  # type: ignore[arg-type]
-        outputs = tensor([[[[0.0, 0.3, 1.0]]]], dtype=torch.float64)
+        outputs = tensor([[[[-0.5, -0.2, 0.5]]]], dtype=torch.float64)
         torch.testing.assert_close(codec.logarithm(outputs)[:, 0], codec.decode(outputs).double().log(), atol=1e-6, rtol=0)
-        around = tensor([-1e-6, 1e-6], dtype=torch.float64, requires_grad=True)
+        around = tensor([-0.5 - 1e-6, -0.5 + 1e-6], dtype=torch.float64, requires_grad=True)
         (slopes,) = torch.autograd.grad(codec.logarithm(around).sum(), around)
         assert slopes[0] == pytest.approx(float(slopes[1]), rel=1e-4) and slopes[0] != 0
         assert codec.logarithm(tensor([-100.0])).isfinite().all()
+
+    @pytest.mark.parametrize(("kind", "middle"), [("metric", 4.25), ("log", 2.0), ("inverse", 1 / 1.0625)])
+    def test_an_untrained_network_says_the_middle(self, kind: str, middle: float) -> None:
+        codec = DepthCodec(kind, RANGE)  # type: ignore[arg-type]
+        assert codec.decode(tensor([[[0.0]]])).item() == pytest.approx(middle, rel=1e-6)
 
     @pytest.mark.parametrize("range_", [(0.0, 1.0), (2.0, 1.0), (1.0, math.inf), (NAN, 1.0)])
     def test_ranges_that_are_none(self, range_: tuple[float, float]) -> None:
@@ -134,7 +139,7 @@ class TestLosses:
         metres = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(2)) * 20 + 2
         metres[0, 0] = NAN
         target = task.codec.encode(metres)
-        output = torch.full((2, 1, 8, 8), 0.4, requires_grad=True)
+        output = torch.full((2, 1, 8, 8), -0.1, requires_grad=True)
         losses = task.loss("train", {}, {"depth": target}, {"depth": output})
         assert list(losses) == [term] and losses[term] > 0
         (gradient,) = torch.autograd.grad(losses[term], output)

@@ -1,4 +1,4 @@
-"""Depth as one sheet in [0, 1]: metres, their logarithm or their inverse, over a stated range (Eigen et al. 2014)."""
+"""Depth as one sheet in [-0.5, 0.5]: metres, their logarithm or their inverse, over a range (Eigen et al. 2014)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Kind = Literal["metric", "log", "inverse"]
 
 @dataclass(frozen=True)
 class DepthCodec(Codec[Tensor]):
-    """A strict inverse pair between metres within a range and [0, 1].
+    """A strict inverse pair between metres within a range and [-0.5, 0.5].
 
-    0 is the nearest for `metric` and `log`, the farthest for `inverse`.
+    -0.5 is the nearest for `metric` and `log`, the farthest for `inverse`. 0 is the middle of the range, because that is
+    what an untrained network says: one that begins at an end of the range learns slower.
 
     Attributes:
         kind: What is linear in the sheet: metres, ln metres, or 1 / metres.
@@ -51,34 +52,35 @@ class DepthCodec(Codec[Tensor]):
 
     @property
     def _ends(self) -> tuple[float, float]:
-        """What 0 and 1 stand for: metres, ln metres or 1 / metres."""
+        """What -0.5 and 0.5 stand for: metres, ln metres or 1 / metres."""
         low, high = self.range
         if self.kind == "log":
             return math.log(low), math.log(high)
         return (low, high) if self.kind == "metric" else (1 / high, 1 / low)
 
     def encode(self, metres: Tensor) -> Tensor:
-        """Return the sheet `(B, 1, H, W)` in [0, 1] of metres `(B, H, W)`; NaN where they are unknown or beyond the range."""
-        low, high = self.range
-        inside = torch.where((metres >= low) & (metres <= high), metres, math.nan)
+        """Return the sheet `(B, 1, H, W)` in [-0.5, 0.5] of metres `(B, H, W)`; NaN where unknown or beyond the range."""
+        nearest, farthest = self.range
+        inside = torch.where((metres >= nearest) & (metres <= farthest), metres, math.nan)
         said = inside.log() if self.kind == "log" else inside.reciprocal() if self.kind == "inverse" else inside
-        zero, one = self._ends
-        return ((said - zero) / (one - zero))[:, None]
+        low, high = self._ends
+        return ((said - low) / (high - low) - 0.5)[:, None]
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Return metres `(..., H, W)`, float32 within the range, of outputs `(..., 1, H, W)`; NaN becomes the nearest."""
-        zero, one = self._ends
-        said = zero + (one - zero) * outputs.float().nan_to_num(0 if self.kind != "inverse" else 1).clamp(0, 1)
+        low, high = self._ends
+        nearest = 0.5 if self.kind == "inverse" else -0.5
+        said = low + (high - low) * (outputs.float().nan_to_num(nearest).clamp(-0.5, 0.5) + 0.5)
         metres = said.exp() if self.kind == "log" else said.reciprocal() if self.kind == "inverse" else said
         return metres.clamp(*self.range).squeeze(-3)
 
     def logarithm(self, outputs: Tensor) -> Tensor:
-        """Return ln metres of outputs, differentiable; below 0 an output of `metric` or `inverse` goes on along the tangent."""
-        zero, one = self._ends
+        """Return ln metres of outputs, differentiable; below -0.5 `metric` and `inverse` go on along the tangent."""
+        low, high = self._ends
+        step, share = high - low, outputs + 0.5
         if self.kind == "log":
-            return zero + (one - zero) * outputs
-        step = one - zero
-        value = torch.log(zero + step * outputs.clamp(min=0)) + step / zero * outputs.clamp(max=0)
+            return low + step * share
+        value = torch.log(low + step * share.clamp(min=0)) + step / low * share.clamp(max=0)
         return value if self.kind == "metric" else -value
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
