@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PillowImage
 from test_tasks import small
 
@@ -19,6 +20,7 @@ import pixelwise
 from pixelwise import cli
 from pixelwise.cli import main
 from pixelwise.engine.checkpoint import saved
+from pixelwise.model import load
 from pixelwise.recipe import Recipe, find_recipe, recipes
 
 Finished = Callable[[str], Path]
@@ -261,7 +263,35 @@ def test_evaluate_changes_the_data_and_nothing_else(capsys: Capture, finished: F
     capsys.readouterr()
     code, message, hint = fails(capsys, "evaluate", run, "data.scenes=4", "network.width=5")
     assert (code, message) == (2, "evaluate cannot change 'network.width': the model is trained")
-    assert hint == "it takes split, limit and data.*"
+    assert hint == "it takes split, limit, data.*, and of task.* what says how to answer"
+
+
+def test_how_to_answer_can_be_changed_after_training(capsys: Capture, finished: Finished) -> None:
+    """The mirrored picture's answer counts half; `evaluate` says that it was changed."""
+    run = str(finished("segmentation"))
+    found = []
+    for changed in ([], ["task.flip_test=true"]):
+        capsys.readouterr()
+        assert main(["evaluate", run, "limit=4", *changed, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, mirrored = found
+    assert "changed" not in plain["protocol"] and mirrored["protocol"]["changed"] == ["task.flip_test=true"]
+    assert plain["baselines"] == mirrored["baselines"]
+    image = {"image": torch.arange(3 * 64 * 64).view(1, 3, 64, 64).remainder(251).to(torch.uint8)}
+    with torch.inference_mode():
+        once, both, other = (
+            load(run, changes=changed).outputs(batch)["logits"].softmax(1)
+            for changed, batch in (((), image), (["task.flip_test=true"], image), ((), {"image": image["image"].flip(-1)}))
+        )
+    assert not torch.equal(once, both)
+    torch.testing.assert_close(both, (once + other.flip(-1)) / 2)
+    code, message, hint = fails(capsys, "evaluate", run, "task.loss.dice=1")
+    assert (code, message) == (2, "task.loss.dice cannot be changed after training")
+    assert hint == "what can be: task.threshold, task.flip_test, task.scales_test"
+    assert fails(capsys, "predict", run, "x.png", "task.fliptest=true")[1:] == (
+        "task.fliptest cannot be changed after training",
+        "did you mean 'task.flip_test'?",
+    )
 
 
 def test_an_error_of_the_system_is_not_called_unexpected(capsys: Capture, tmp_path: Path) -> None:

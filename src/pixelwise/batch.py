@@ -51,8 +51,9 @@ def predict_files(
     tiles: Tiles = "auto",
     maps: bool = False,
     precision: Precision = "float32",
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Predict for every image and save each answer below `out`; `memory`, `tiles` and `precision` are the `Model`'s.
+    """Predict for every image and save each answer below `out`; `memory` and the rest are as for `load`.
 
     With `maps`, a classifier's score maps are saved beside each answer.
 
@@ -63,7 +64,7 @@ def predict_files(
     Raises:
         UsageError: There are no score maps of this model.
     """
-    model = load(folder, memory=memory, tiles=tiles, precision=precision)
+    model = load(folder, memory=memory, tiles=tiles, precision=precision, changes=changes)
     dense = DenseClassifier(model) if maps else None
     found = list(images_in(paths, out))
     console = Console(stderr=True)

@@ -45,7 +45,10 @@ Our own have settings: pixelwise analyse unet size=512x512 batch=8 width=64 upsa
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 TILES = ("auto", "exact", "blended")
 PRECISIONS = ("float32", "bfloat16")
-PREDICT_TAKES = f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}"
+PREDICT_TAKES = (
+    f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}, "
+    "and of task.* what says how to answer, such as task.flip_test=true"
+)
 PIXELS = ("uint8", "float32")
 OPSETS = range(18, 24)
 EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
@@ -289,8 +292,9 @@ def evaluate(chosen: argparse.Namespace) -> int:
         hint = _nearby(Path(chosen.run)) or "pixelwise train makes one"
         raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", hint)
     for key, _ in map(split_override, pairs):
-        if key.partition(".")[0] != "data":
-            raise UsageError(f"evaluate cannot change {key!r}: the model is trained", "it takes split, limit and data.*")
+        if key.partition(".")[0] not in ("data", "task"):
+            what = f"evaluate cannot change {key!r}: the model is trained"
+            raise UsageError(what, "it takes split, limit, data.*, and of task.* what says how to answer")
     from pixelwise.index import check_saved
 
     check_saved(Path(chosen.run) / "recipe.json", pairs)
@@ -310,12 +314,13 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 def predict(chosen: argparse.Namespace) -> int:
     """Predict for every image; report and pass over those that cannot be read."""
+    changes = [word for word in chosen.images if word.startswith("task.") and "=" in word]
     pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles=", "precision="))]
     options, _ = _options(pairs, dict.fromkeys(("out", "memory", "tiles", "precision"), str))
     memory = parse_bytes(options["memory"]) if "memory" in options else None
     tiles = _choice("tiles", options, TILES)
     precision = _choice("precision", options, PRECISIONS)
-    paths = [Path(word) for word in chosen.images if word not in pairs]
+    paths = [Path(word) for word in chosen.images if word not in (*pairs, *changes)]
     for path in paths:
         if "=" in path.name and not path.exists():
             raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", f"it takes {PREDICT_TAKES}")
@@ -324,7 +329,8 @@ def predict(chosen: argparse.Namespace) -> int:
     folder = _model_folder(chosen.model)
     from pixelwise.batch import predict_files
 
-    outcome = predict_files(folder, paths, Path(options.get("out", "predictions")), memory, tiles, chosen.maps, precision)
+    out = Path(options.get("out", "predictions"))
+    outcome = predict_files(folder, paths, out, memory, tiles, chosen.maps, precision, changes)
     if chosen.json:
         _print_json(outcome)
     else:

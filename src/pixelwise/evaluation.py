@@ -72,6 +72,7 @@ def evaluate(
             "of": len(dataset),
             "pixels": "each image's own",
             "baselines_fitted_on": min(len(train), LIMIT),
+            **({"changed": list(model.changes)} if model.changes else {}),
         },
     }
     return result, accumulated["ours"]
@@ -123,7 +124,8 @@ def protocol_line(result: dict[str, Any]) -> str:
     """Return the protocol in one line."""
     p = result["protocol"]
     better = "lower" if result["minimised"] else "higher"
+    changed = f"{' '.join(p['changed'])}; " if "changed" in p else ""
     return (
-        f"{p['samples']} of {p['of']} samples of {p['split']}, in {p['pixels']} pixels; "
+        f"{changed}{p['samples']} of {p['of']} samples of {p['split']}, in {p['pixels']} pixels; "
         f"{result['primary']} decides, {better} is better; baselines fitted on {p['baselines_fitted_on']} training samples"
     )

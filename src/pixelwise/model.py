@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pixelwise import __version__
-from pixelwise.config import Choice, Config
+from pixelwise.config import Choice, Overridable, settings
 from pixelwise.data.augment import View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
@@ -35,7 +35,7 @@ from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.memory import available, binary, give_back, resident
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
-from pixelwise.overrides import parse_bytes
+from pixelwise.overrides import parse_bytes, split_override
 from pixelwise.prediction import UNKNOWN, Prediction
 from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import BAND, PixelTask, Task
@@ -54,7 +54,7 @@ Precision = Literal["float32", "bfloat16"]
 AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
 
 
-class Description(Config):
+class Description(Overridable):
     """The contents of `config.json`."""
 
     format_version: Literal[1] = 1
@@ -67,6 +67,19 @@ class Description(Config):
     labels_in: tuple[str, ...] = ()
     """Which of the inputs are label maps, not images."""
 
+    def answering(self, changes: Sequence[str]) -> Self:
+        """Return a copy with `task.key=value` pairs applied that bear on no weight.
+
+        Raises:
+            UsageError: A setting says what was learned, does not exist, or has an invalid value.
+        """
+        for key, _ in map(split_override, changes):
+            if not (key.startswith("task.") and self.task.answers_with(key.removeprefix("task."))):
+                known = [s.key for s in settings(self) if s.key.startswith("task.") and self.task.answers_with(s.key[5:])]
+                what = f"{key} cannot be changed after training"
+                raise UsageError(what, did_you_mean(key, known) or f"what can be: {', '.join(known) or 'nothing of this task'}")
+        return self.override(changes)
+
 
 class Model:
     """A task, its deployed networks and their preprocessing: call it on an image and get a Prediction.
@@ -75,11 +88,13 @@ class Model:
         memory: Bytes that the process may hold while it predicts; None leaves half of the available memory free.
         tiles: How pictures are seen that do not fit: `exact` or `blended`, or by `auto` exactly wherever that is possible.
         precision: Of products and convolutions, set by `computing_in`; in bfloat16 scores differ by about 1 %.
+        changes: Settings of the task that were changed after training, by `answer_with`.
     """
 
     memory: int | None = None
     tiles: Tiles = "auto"
     precision: Precision = "float32"
+    changes: tuple[str, ...] = ()
 
     def __init__(self, description: Description, task: Task, networks: Mapping[str, nn.Module]) -> None:
         self.description = description
@@ -252,6 +267,13 @@ class Model:
         save_file(golden, folder / "selftest.safetensors")
         (folder / "README.md").write_text(card)
 
+    def answer_with(self, changes: Sequence[str]) -> None:
+        """Change settings of the task that bear on no weight; raises what `Description.answering` does."""
+        self.description, self.changes = self.description.answering(changes), tuple(changes)
+        self.task = self.description.task.build(self.description.meta)
+        with torch.device("meta"):
+            _deployed(self.description, self.task)  # the codec follows from the network
+
     def verify(self, folder: Path) -> None:
         """Run the self-test sample through the networks.
 
@@ -287,6 +309,7 @@ def load(
     memory: int | str | None = None,
     tiles: Tiles = "auto",
     precision: Precision = "float32",
+    changes: Sequence[str] = (),
 ) -> Model:
     """Load a model folder, or the model of a run folder.
 
@@ -297,10 +320,11 @@ def load(
         memory: What the process may hold while it predicts, in bytes or such as "4GiB"; see `Model`.
         tiles: How pictures are seen that do not fit into it; see `Model`.
         precision: Of products and convolutions, `float32` or `bfloat16`; the self-test is always in float32.
+        changes: Settings of the task that say how to answer, such as "task.flip_test=true"; see `TaskConfig.answering`.
 
     Raises:
         ModelError: The folder is no model, is damaged, or was saved by a newer version.
-        UsageError: `memory`, `tiles` or `precision` means nothing.
+        UsageError: `memory`, `tiles`, `precision` or `changes` means nothing.
     """
     if tiles not in get_args(Tiles):
         known = get_args(Tiles)
@@ -322,6 +346,8 @@ def load(
     model.memory, model.tiles = parse_bytes(memory) if isinstance(memory, str) else memory, tiles
     if verify:
         model.verify(folder)
+    if changes:
+        model.answer_with(changes)
     return model.to(device).computing_in(precision)
 
 

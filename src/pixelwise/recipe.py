@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, SerializeAsAny
 
@@ -27,7 +27,13 @@ TASKS = "pixelwise.tasks"
 class TaskConfig(Config):
     """Settings of a task; each task file has a subclass called `Config`."""
 
+    answering: ClassVar[tuple[str, ...]] = ()
+    """Settings that say how to answer or to measure, and nothing about what is learned: they can be changed after training."""
     kind: str
+
+    def answers_with(self, key: str) -> bool:
+        """Return whether a setting, such as `flip_test` or `protocol.align`, can be changed after training."""
+        return key.partition(".")[0] in self.answering
 
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""

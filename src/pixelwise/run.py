@@ -284,9 +284,11 @@ def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model
     Args:
         folder: The run's folder.
         split: "train", "val" or, where there is one, "test".
-        pairs: Overrides of the recipe's data, such as `data.root=FOLDER`; others would change nothing.
+        pairs: Overrides of the recipe's data, such as `data.root=FOLDER`, and of what `TaskConfig.answering` names.
     """
-    recipe, model = Recipe.load(folder / "recipe.json").override(pairs), load(folder, device=str(default_device()))
+    changes = [pair for pair in pairs if not pair.startswith("data.")]
+    recipe = Recipe.load(folder / "recipe.json").override(pairs)
+    model = load(folder, device=str(default_device()), changes=changes)
     train, data = recipe.data.open("train"), recipe.data.open(split)
     for name, dataset in (("train", train), (split, data)):
         same_meaning(model.description.meta, dataset.meta, name)

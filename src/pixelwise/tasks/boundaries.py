@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ BLUR = 0.0035
 class Config(TaskConfig):
     """Settings of boundary detection."""
 
+    answering: ClassVar[tuple[str, ...]] = ("flip_test", "tolerance", "thresholds", "answer", "low", "high", "length")
     kind: Literal["boundaries"] = "boundaries"
     sides: int = Field(default=0, ge=0, description="side outputs that are trained too: hed has depth + 1, pixel_difference 4")
     threshold: float = Field(

@@ -6,7 +6,7 @@ Is this a cat? What is in it? At what distance was it taken? The dense counterpa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from PIL import Image as PillowImage
@@ -39,6 +39,7 @@ VectorMetrics = CategoryMetrics | LabelSetMetrics | ValueMetrics
 class Config(TaskConfig):
     """Settings of classification."""
 
+    answering: ClassVar[tuple[str, ...]] = ("flip_test",)
     kind: Literal["classification"] = "classification"
     target: Literal["category", "labels", "value"] = Field(
         default="category", description="one of several classes, which of several labels apply, or a number"

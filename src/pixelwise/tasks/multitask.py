@@ -55,6 +55,11 @@ class Config(TaskConfig):
             raise ValueError(f"weights names {strange[0]!r}, which is none of {', '.join(self.parts)}")
         return self
 
+    def answers_with(self, key: str) -> bool:
+        """Return whether it is such a setting of a part."""
+        name, _, rest = key.removeprefix("parts.").partition(".")
+        return name in self.parts and self.parts[name].answers_with(rest)
+
     def settled(self, train: Dataset) -> Self:
         """Return these settings with what the training data tells each part filled in."""
         return self.model_copy(update={"parts": {name: part.settled(train) for name, part in self.parts.items()}})

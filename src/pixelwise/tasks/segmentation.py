@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from PIL import Image as PillowImage
@@ -65,6 +65,7 @@ class Losses(Settings):
 class Config(TaskConfig):
     """Settings of segmentation."""
 
+    answering: ClassVar[tuple[str, ...]] = ("threshold", "flip_test", "scales_test")
     kind: Literal["segmentation"] = "segmentation"
     labelling: Literal["multiclass", "binary", "multilabel"] = Field(
         default="multiclass",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -48,6 +48,7 @@ class Loss(Settings):
 class Config(TaskConfig):
     """Settings of surface normals."""
 
+    answering: ClassVar[tuple[str, ...]] = ("flip_test",)
     kind: Literal["surface_normals"] = "surface_normals"
     loss: Loss = Loss()
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
