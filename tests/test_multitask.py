@@ -24,7 +24,7 @@ from pixelwise.nn.heads import Heads
 from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe
 from pixelwise.run import Data
-from pixelwise.tasks.multitask import Task
+from pixelwise.tasks.multitask import Task, world_multitask
 
 
 @lru_cache
@@ -200,3 +200,10 @@ def test_more_parts_by_settings() -> None:
     assert changed.task.parts["again"].flip_test
     changed = changed.override(["task.parts.depth=null", "task.weights.labels=2"])
     assert list(changed.task.parts) == ["labels", "normals", "boundaries", "again"] and changed.task.weights == {"labels": 2}
+
+
+def test_how_a_part_answers_can_be_changed_after_training() -> None:
+    config = world_multitask().task
+    assert config.answers_with("parts.depth.protocol.align") and config.answers_with("parts.boundaries.low")
+    for learned in ("parts.depth.range", "parts.depth", "parts.depht.flip_test", "weights.depth", "depth.flip_test"):
+        assert not config.answers_with(learned), learned

@@ -57,8 +57,9 @@ class Config(TaskConfig):
 
     def answers_with(self, key: str) -> bool:
         """Return whether it is such a setting of a part."""
-        name, _, rest = key.removeprefix("parts.").partition(".")
-        return name in self.parts and self.parts[name].answers_with(rest)
+        head, _, rest = key.partition(".")
+        name, _, own = rest.partition(".")
+        return head == "parts" and name in self.parts and self.parts[name].answers_with(own)
 
     def settled(self, train: Dataset) -> Self:
         """Return these settings with what the training data tells each part filled in."""
