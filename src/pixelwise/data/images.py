@@ -23,13 +23,12 @@ from torch import Tensor
 
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.unknown import UNKNOWN
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
-IGNORE = 255
-"""The value of an unlabelled pixel in every label map inside pixelwise."""
 GREY = 128
 """The value of an unknown pixel in the file of a mask."""
 SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
@@ -108,7 +107,7 @@ def is_indexed(source: Path | bytes) -> bool:
 def decode_labels(
     source: Path | bytes,
     classes: int,
-    ignore: int = IGNORE,
+    ignore: int = UNKNOWN,
     palette: Sequence[tuple[int, int, int]] = (),
     *,
     pixel_limit: int = PIXEL_LIMIT,
@@ -141,7 +140,7 @@ def decode_labels(
                 what = f"class {stored[y, x]} at (x={x}, y={top + y})"
                 allowed = f"classes={classes} allows 0..{classes - 1} and ignore={ignore}"
                 raise DataError(f"{name}: {what}, but {allowed}", _masks(stored))
-            labels[top : top + strip.height] = np.where(stored == ignore, IGNORE, stored)
+            labels[top : top + strip.height] = np.where(stored == ignore, UNKNOWN, stored)
     return torch.from_numpy(labels)
 
 
@@ -177,7 +176,7 @@ def decode_mask(source: Path | bytes) -> Tensor:
         hint = f"a mask is black (0), white (255, or 1), and grey ({GREY}) where unknown"
         raise DataError(f"{name_of(source)}: value {int(values[y, x])} at (x={x}, y={y})", hint)
     mask = (values != 0).to(torch.uint8)
-    return mask.masked_fill_(values == GREY, IGNORE)
+    return mask.masked_fill_(values == GREY, UNKNOWN)
 
 
 def decode_values(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:

@@ -21,9 +21,9 @@ from pixelwise.errors import UsageError
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.lines import steepness, thin
 from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics, named_at
 from pixelwise.nn.networks import hed
-from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.boundaries import BoundaryPrediction, Pen
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, unit

@@ -28,11 +28,11 @@ from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.homography import Size, resize
 from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.geometry.warp import warp_labels
 from pixelwise.metrics.masks import MaskMetrics
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.networks import unet
-from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
