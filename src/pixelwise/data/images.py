@@ -144,8 +144,13 @@ def decode_labels(
     return torch.from_numpy(labels)
 
 
-def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
+def decode_values(source: Path | bytes, *, indexed: bool = False, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
     """Decode a grey image of 8 or 16 bits to its values as stored, int32 (H, W).
+
+    Args:
+        source: The file, or its contents.
+        indexed: Whether it may also have 1 bit, or hold indices of a palette.
+        pixel_limit: Largest accepted width x height.
 
     Raises:
         DataError: The file is unreadable, lossy, or in colours.
@@ -153,10 +158,10 @@ def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ND
     name = name_of(source)
     with _opened(source, pixel_limit) as image:
         if image.format in ("JPEG", "MPO", "WEBP"):
-            raise DataError(f"{name}: measurements in a {image.format} are altered by its compression", "save them as PNG")
-        if image.mode != "L" and not image.mode.startswith("I"):
+            raise DataError(f"{name}: values in a {image.format} are altered by its compression", "save them as PNG")
+        if image.mode not in (("L", "1", "P") if indexed else ("L",)) and not image.mode.startswith("I"):
             what = _MODE_NAMES.get(image.mode, image.mode)
-            raise DataError(f"{name}: a {what} image holds no measurements", "save them as a grey PNG of 16 bits")
+            raise DataError(f"{name}: a {what} image does not hold one value per pixel", "save them as a grey PNG of 16 bits")
         return np.asarray(image).astype(np.int32)
 
 
@@ -177,18 +182,6 @@ def decode_mask(source: Path | bytes) -> Tensor:
         raise DataError(f"{name_of(source)}: value {int(values[y, x])} at (x={x}, y={y})", hint)
     mask = (values != 0).to(torch.uint8)
     return mask.masked_fill_(values == GREY, UNKNOWN)
-
-
-def decode_values(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
-    """Decode the values (H, W) of a file of one channel as they are stored: grey of 1, 8 or 16 bits, or palette indices.
-
-    Raises:
-        DataError: The file is unreadable, lossy or painted in colours.
-    """
-    with _opened(source, pixel_limit) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{name_of(source)}: values in a JPEG are altered by its compression", "save them as PNG")
-        return _indices(image, name_of(source), (), 0)
 
 
 def name_of(source: Path | bytes) -> str:
