@@ -32,8 +32,8 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import horizontal_flip, resize
 from pixelwise.losses.classification import binary_cross_entropy, binary_focal, cross_entropy, focal
 from pixelwise.losses.overlap import lovasz_hinge, lovasz_softmax, soft_dice
-from pixelwise.metrics.boundaries import BoundaryIou, near_outline
 from pixelwise.metrics.masks import MaskMetrics
+from pixelwise.metrics.outlines import BoundaryIou, near_outline
 from pixelwise.model import load
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.metrics.averages import averages, named
-from pixelwise.metrics.boundaries import BoundaryIou
 from pixelwise.metrics.confusion import confusion, intersection_over_union
+from pixelwise.metrics.outlines import BoundaryIou
 
 
 class SegmentationMetrics:
