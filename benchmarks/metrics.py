@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from pixelwise import doctor
-from pixelwise.metrics.boundaries import BoundaryIou
 from pixelwise.metrics.confusion import confusion
 from pixelwise.metrics.masks import MaskMetrics
+from pixelwise.metrics.outlines import BoundaryIou
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.networks import unet
 

@@ -404,7 +404,7 @@ class TestFolder:
             return f"{caught.value} {caught.value.hint}"
 
         PillowImage.new("RGB", (8, 6)).save(bad)
-        assert "RGB image holds no measurements" in message()
+        assert "RGB image does not hold one value per pixel" in message()
         PillowImage.fromarray(np.ones((7, 8), np.uint16)).save(bad)
         assert "8x6, but" in message() and "8x7" in message()
         bad.write_bytes(b"nonsense")

@@ -61,7 +61,7 @@ class Given(nn.Module):
 
 def given(maps: dict[int, Tensor], monkeypatch: pytest.MonkeyPatch, out: int = 1, **settings: Any) -> fcn.FCN:
     """Return an FCN over given maps whose scores are the maps' mean over channels."""
-    monkeypatch.setattr(fcn, "_encoder", lambda *_: Given(maps))
+    monkeypatch.setattr(fcn, "VGG", lambda *_: Given(maps))
     network = fcn.Config(**settings).build(3, out).double().eval()
     for convolution in network.scores.values():
         nn.init.constant_(convolution.weight, 1 / convolution.weight.shape[1])  # type: ignore[arg-type, index]
@@ -157,8 +157,8 @@ def test_a_deep_trunk_passes_its_signal() -> None:
     ("changes", "words"),
     [
         ({"upsample": "unpool"}, "scores were never pooled"),
-        ({"encoder_stride": 8}, "need encoder"),
-        ({"pretrained": True}, "need encoder"),
+        ({"encoder_stride": 8}, "needs encoder"),
+        ({"pretrained": True}, "needs encoder"),
         ({"stride": 4}, "32, 16 or 8"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelwise.data.images import decode_image, decode_labels, image_size, is_indexed
+from pixelwise.data.images import decode_image, decode_labels, decode_values, image_size, is_indexed
 from pixelwise.errors import DataError
 
 
@@ -205,3 +205,25 @@ def test_painted_labels_are_looked_up(tmp_path: Path) -> None:
 def test_lossy_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="JPEG"):
         decode_labels(saved(tmp_path / "a.jpg", np.zeros((8, 8), np.uint8)), 2)
+
+
+def test_values_are_those_stored_or_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2], [20, 255, 3]], np.uint8)
+    assert decode_values(saved(tmp_path / "grey.png", values)).tolist() == values.tolist()
+    deep = saved(tmp_path / "deep.png", values.astype(np.uint16) * 200)
+    assert decode_values(deep).tolist() == (values.astype(int) * 200).tolist()
+    painted, bits = Image.fromarray(values), saved(tmp_path / "bits.png", values > 2)
+    painted.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    painted.save(tmp_path / "painted.png")
+    assert decode_values(tmp_path / "painted.png", indexed=True).tolist() == values.tolist()
+    assert decode_values(bits, indexed=True).tolist() == (values > 2).astype(int).tolist()
+    for path, kind in ((tmp_path / "painted.png", "palette"), (bits, "black and white")):
+        with pytest.raises(DataError, match=f"a {kind} image does not hold one value per pixel"):
+            decode_values(path)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize(("name", "kind"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
+def test_lossy_values_are_refused(tmp_path: Path, name: str, kind: str, indexed: bool) -> None:
+    with pytest.raises(DataError, match=f"values in a {kind} are altered"):
+        decode_values(saved(tmp_path / name, np.zeros((8, 8), np.uint8)), indexed=indexed)

@@ -1,12 +1,16 @@
 import math
+from typing import ClassVar
 
 import pytest
 import torch
+from pydantic import ValidationError
+from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.losses.classification import cross_entropy, spatial_cross_entropy
 from pixelwise.losses.regression import l1_loss, l2_loss, masked_mean, smooth_l1_loss
+from pixelwise.losses.weights import LossWeights, Weight
 
 NAN = torch.nan
 REGRESSION = [
@@ -135,3 +139,20 @@ def test_players_pull_in_opposite_directions(kind):
     down = torch.autograd.grad(discriminator_loss(torch.zeros(3), fake, kind), fake)[0]
     up = torch.autograd.grad(generator_loss(fake, kind), fake)[0]
     assert (down > 0).all() and (up < 0).all()
+
+
+class Terms(LossWeights):
+    first: Weight = 1.0
+    second: Weight = 0.0
+    sharpness: Weight = 3.0
+    parameters: ClassVar[frozenset[str]] = frozenset({"sharpness"})
+
+
+def test_a_loss_without_weight_is_not_computed_and_a_parameter_is_no_weight() -> None:
+    def never() -> Tensor:
+        raise AssertionError
+
+    found = Terms(first=0.5).weighted({"second": never, "first": lambda: torch.tensor(4.0), "sharpness": never})
+    assert found == {"first": torch.tensor(2.0)}
+    with pytest.raises(ValidationError, match=r"every weight is 0, .* such as first=1"):
+        Terms(first=0)

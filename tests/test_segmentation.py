@@ -32,8 +32,8 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import horizontal_flip, resize
 from pixelwise.losses.classification import binary_cross_entropy, binary_focal, cross_entropy, focal
 from pixelwise.losses.overlap import lovasz_hinge, lovasz_softmax, soft_dice
-from pixelwise.metrics.boundaries import BoundaryIou, near_outline
 from pixelwise.metrics.masks import MaskMetrics
+from pixelwise.metrics.outlines import BoundaryIou, near_outline
 from pixelwise.model import load
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction
@@ -470,7 +470,10 @@ def test_one_unknown_image_among_others_costs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"loss": {"cross_entropy": 0}}, "every weight of task.loss is 0"),
+        (
+            {"loss": {"cross_entropy": 0}},
+            "loss: every weight is 0, .*: set one above it, such as cross_entropy=1",
+        ),
         ({"loss": {"dice": -1}}, "greater than or equal to 0"),
         ({"labelling": "multilabel", "class_weights": "median_frequency"}, "is for one class per pixel"),
         ({"class_weights": "inverse"}, "median_frequency"),

@@ -32,11 +32,12 @@ from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError, 
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import translation
 from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.memory import available, binary, give_back, resident
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
 from pixelwise.overrides import parse_bytes, split_override
-from pixelwise.prediction import UNKNOWN, Prediction
+from pixelwise.prediction import Prediction
 from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import BAND, PixelTask, Task
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pixelwise.errors import UsageError
 
-UNKNOWN = 255
 EXACT = (".png", ".tif", ".tiff", ".bmp")
 """Suffixes of the formats that keep class indices as they are."""
 

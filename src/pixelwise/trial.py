@@ -19,7 +19,7 @@ from pixelwise.data.prepared import prepared
 from pixelwise.engine import optimizers, precision
 from pixelwise.engine.trainer import total
 from pixelwise.evaluation import measure
-from pixelwise.metrics.boundaries import BoundaryMetrics
+from pixelwise.metrics.outlines import BoundaryMetrics
 from pixelwise.model import Model
 from pixelwise.page import gallery
 from pixelwise.recipe import Recipe

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pixelwise.codecs.codec import Codec
 from pixelwise.errors import DataError
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.losses.boundaries import balanced_cross_entropy
 
 Targets = dict[str, Tensor]
-IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BoundaryCodec(Codec[Targets]):
             DataError: A value is none of these (looked for on the CPU only: elsewhere looking would stall every step).
         """
         if not shares.is_floating_point():
-            shares = torch.where(shares == IGNORE, torch.nan, shares.float())
+            shares = torch.where(shares == UNKNOWN, torch.nan, shares.float())
         if shares.device.type == "cpu":
             wrong = (shares < 0) | (shares > 1)
             if wrong.any():
@@ -56,7 +56,7 @@ class BoundaryCodec(Codec[Targets]):
                 raise DataError(
                     f"{value:g} in a map of boundaries", "values are 0 to 1, or 0, 1 and 255 for unknown in a label map"
                 )
-        targets = torch.full(shares.shape, IGNORE, dtype=torch.uint8, device=shares.device)
+        targets = torch.full(shares.shape, UNKNOWN, dtype=torch.uint8, device=shares.device)
         targets[shares == 0] = 0
         targets[shares >= self.threshold - 1e-6] = 1
         return {"boundaries": targets}
@@ -67,12 +67,12 @@ class BoundaryCodec(Codec[Targets]):
 
     def losses(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Return the loss of the `fused` output and, where there are any, the sum over the `sides`."""
-        each = balanced_cross_entropy(outputs, targets["boundaries"], ignore=IGNORE)
+        each = balanced_cross_entropy(outputs, targets["boundaries"])
         return {"fused": each[-1]} | ({"sides": each[:-1].sum()} if self.sides else {})
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the sum over all outputs (Xie and Tu 2015, equations 1 and 3, all weights 1)."""
-        return balanced_cross_entropy(outputs, targets["boundaries"], ignore=IGNORE).sum()
+        return balanced_cross_entropy(outputs, targets["boundaries"]).sum()
 
     def flip(self, outputs: Tensor) -> Tensor:
         """Mirror the sheets."""

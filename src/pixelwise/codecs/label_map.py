@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pixelwise.codecs.codec import Codec
 from pixelwise.errors import DataError, UsageError
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.losses.classification import cross_entropy, focal
 from pixelwise.losses.overlap import lovasz_softmax, one_hot, soft_dice
 
@@ -43,7 +44,7 @@ class LabelMapCodec(Codec[Targets]):
     classes: int
     class_weights: tuple[float, ...] | None = None
     smoothing: float = 0.0
-    ignore: int = 255
+    ignore: int = UNKNOWN
 
     def __post_init__(self) -> None:
         if self.class_weights is not None and len(self.class_weights) != self.classes:

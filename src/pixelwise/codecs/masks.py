@@ -13,10 +13,9 @@ from torch.nn import functional
 from pixelwise.codecs.codec import Codec
 from pixelwise.codecs.label_map import Kind, Targets, require_labels
 from pixelwise.errors import UsageError
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.losses.classification import binary_cross_entropy, binary_focal
 from pixelwise.losses.overlap import lovasz_hinge, soft_dice
-
-UNKNOWN = 255
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def decode_boundaries(path: Path, reading: Reading) -> Tensor:
         return torch.from_numpy(_from_matlab(path))
     if reading == "grey":
         return decode_image(path).float().mean(0, keepdim=True) / 255
-    values = decode_values(path)
+    values = decode_values(path, indexed=True)
     if values.min() < 0:
         raise DataError(f"{path}: negative values are no bits of annotators", "set data.reading=grey if these are grey values")
     bits = np.arange(max(1, int(values.max()).bit_length()))[:, None, None]

@@ -16,6 +16,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.camera import Camera
 from pixelwise.geometry.skeleton import Skeleton
+from pixelwise.geometry.unknown import UNKNOWN
 
 
 class Vector(Config):
@@ -38,7 +39,7 @@ class Meta(Config):
     """Name of each class of a label map or box."""
     palette: tuple[tuple[int, int, int], ...] = ()
     """RGB colour of each class, 0 to 255."""
-    ignore: int = 255
+    ignore: int = UNKNOWN
     """The value of unlabelled pixels in label files; inside pixelwise it is 255."""
     masks: tuple[str, ...] = ()
     """Name of each of the masks, which may overlap."""

@@ -23,13 +23,12 @@ from torch import Tensor
 
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.unknown import UNKNOWN
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
-IGNORE = 255
-"""The value of an unlabelled pixel in every label map inside pixelwise."""
 GREY = 128
 """The value of an unknown pixel in the file of a mask."""
 SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
@@ -108,7 +107,7 @@ def is_indexed(source: Path | bytes) -> bool:
 def decode_labels(
     source: Path | bytes,
     classes: int,
-    ignore: int = IGNORE,
+    ignore: int = UNKNOWN,
     palette: Sequence[tuple[int, int, int]] = (),
     *,
     pixel_limit: int = PIXEL_LIMIT,
@@ -141,12 +140,17 @@ def decode_labels(
                 what = f"class {stored[y, x]} at (x={x}, y={top + y})"
                 allowed = f"classes={classes} allows 0..{classes - 1} and ignore={ignore}"
                 raise DataError(f"{name}: {what}, but {allowed}", _masks(stored))
-            labels[top : top + strip.height] = np.where(stored == ignore, IGNORE, stored)
+            labels[top : top + strip.height] = np.where(stored == ignore, UNKNOWN, stored)
     return torch.from_numpy(labels)
 
 
-def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
+def decode_values(source: Path | bytes, *, indexed: bool = False, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
     """Decode a grey image of 8 or 16 bits to its values as stored, int32 (H, W).
+
+    Args:
+        source: The file, or its contents.
+        indexed: Whether it may also have 1 bit, or hold indices of a palette.
+        pixel_limit: Largest accepted width x height.
 
     Raises:
         DataError: The file is unreadable, lossy, or in colours.
@@ -154,10 +158,10 @@ def decode_counts(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ND
     name = name_of(source)
     with _opened(source, pixel_limit) as image:
         if image.format in ("JPEG", "MPO", "WEBP"):
-            raise DataError(f"{name}: measurements in a {image.format} are altered by its compression", "save them as PNG")
-        if image.mode != "L" and not image.mode.startswith("I"):
+            raise DataError(f"{name}: values in a {image.format} are altered by its compression", "save them as PNG")
+        if image.mode not in (("L", "1", "P") if indexed else ("L",)) and not image.mode.startswith("I"):
             what = _MODE_NAMES.get(image.mode, image.mode)
-            raise DataError(f"{name}: a {what} image holds no measurements", "save them as a grey PNG of 16 bits")
+            raise DataError(f"{name}: a {what} image does not hold one value per pixel", "save them as a grey PNG of 16 bits")
         return np.asarray(image).astype(np.int32)
 
 
@@ -177,19 +181,7 @@ def decode_mask(source: Path | bytes) -> Tensor:
         hint = f"a mask is black (0), white (255, or 1), and grey ({GREY}) where unknown"
         raise DataError(f"{name_of(source)}: value {int(values[y, x])} at (x={x}, y={y})", hint)
     mask = (values != 0).to(torch.uint8)
-    return mask.masked_fill_(values == GREY, IGNORE)
-
-
-def decode_values(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.int32]:
-    """Decode the values (H, W) of a file of one channel as they are stored: grey of 1, 8 or 16 bits, or palette indices.
-
-    Raises:
-        DataError: The file is unreadable, lossy or painted in colours.
-    """
-    with _opened(source, pixel_limit) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{name_of(source)}: values in a JPEG are altered by its compression", "save them as PNG")
-        return _indices(image, name_of(source), (), 0)
+    return mask.masked_fill_(values == GREY, UNKNOWN)
 
 
 def name_of(source: Path | bytes) -> str:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from pixelwise.data.dataset import Meta
 from pixelwise.data.files import read_json
-from pixelwise.data.images import IGNORE, SKIP_HINT, decode_labels
+from pixelwise.data.images import SKIP_HINT, decode_labels
 from pixelwise.data.sample import Field, LabelMap
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.unknown import UNKNOWN
 
 
 class LabelScheme:
@@ -27,14 +28,14 @@ class LabelScheme:
 
     def __init__(self, stated: dict[str, Any], where: Path) -> None:
         try:
-            classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", IGNORE))
+            classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", UNKNOWN))
             self.palette = tuple(tuple(colour) for colour in stated.get("palette", ()))
         except (TypeError, ValueError) as error:
             what = '{"classes": ["sky", ...], "palette": [[128, 128, 128], ...], "ignore": 255}'
             raise DataError(f"{where}: {error}", f"expected {what}") from None
         count = len(classes) - (self.ignore == len(classes) - 1)
-        if count > IGNORE:
-            raise DataError(f"{where}: {count} classes, but a label map holds at most {IGNORE}")
+        if count > UNKNOWN:
+            raise DataError(f"{where}: {count} classes, but a label map holds at most {UNKNOWN}")
         try:
             self.meta = Meta(classes=classes[:count], palette=self.palette[:count], ignore=self.ignore)
         except ValidationError as error:

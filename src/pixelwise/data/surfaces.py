@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelwise.data.files import read_json
-from pixelwise.data.images import PIXEL_LIMIT, SKIP_HINT, decode_counts, decode_image
+from pixelwise.data.images import PIXEL_LIMIT, SKIP_HINT, decode_image, decode_values
 from pixelwise.data.sample import Depth, Normals
 from pixelwise.errors import DataError
 from pixelwise.geometry.camera import Intrinsics, normals_from_depth
@@ -101,7 +101,7 @@ class SurfaceScheme:
         Raises:
             DataError: The file is damaged or no depth, or holds counts whose unit is not known.
         """
-        values = _array(path, 1)[..., 0] if path.suffix.lower() == ".npy" else decode_counts(path)
+        values = _array(path, 1)[..., 0] if path.suffix.lower() == ".npy" else decode_values(path)
         factor = 1.0
         if np.issubdtype(values.dtype, np.integer):
             if self.unit is None:

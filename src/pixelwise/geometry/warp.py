@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pixelwise.geometry.homography import Matrix, Size, jacobian, scaling, translation
 from pixelwise.geometry.tiles import Tile, bands
+from pixelwise.geometry.unknown import UNKNOWN
 
 LARGE = 2**25
 """Pixels above which a picture is not turned into floats as a whole."""
@@ -67,7 +68,7 @@ def warp_maps(maps: Tensor, matrix: Matrix, size: Size) -> Tensor:
     return warp_image(maps, matrix, size, fill="edge")
 
 
-def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = 255) -> Tensor:
+def warp_labels(labels: Tensor, matrix: Matrix, size: Size, *, ignore: int = UNKNOWN) -> Tensor:
     """Warp label maps (..., H, W) onto `size` by their nearest pixels; `ignore` outside the source."""
     return _nearest(labels, matrix, size, ignore)
 

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelwise.geometry.unknown import UNKNOWN
 
-def balanced_cross_entropy(logits: Tensor, targets: Tensor, *, ignore: int = 255) -> Tensor:
+
+def balanced_cross_entropy(logits: Tensor, targets: Tensor, *, ignore: int = UNKNOWN) -> Tensor:
     """Return equation 2 of "Holistically-Nested Edge Detection", divided by the number of known pixels, as a mean over images.
 
     -beta sum_{Y+} log p - (1 - beta) sum_{Y-} log (1 - p), where beta = |Y-| / (|Y+| + |Y-|) is the share of the known pixels

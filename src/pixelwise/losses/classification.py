@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.losses.regression import masked_mean
 
 GAMMA = 2.0
@@ -16,7 +17,7 @@ GAMMA = 2.0
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, smoothing: float = 0.0, ignore: int = 255
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, smoothing: float = 0.0, ignore: int = UNKNOWN
 ) -> Tensor:
     """Return -sum w_y log softmax(logits)_y / sum w_y over the known pixels; 0 if there are none.
 
@@ -34,7 +35,9 @@ def cross_entropy(
     return total / _mass(labels, weights, ignore)
 
 
-def focal(logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, gamma: float = GAMMA, ignore: int = 255) -> Tensor:
+def focal(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, gamma: float = GAMMA, ignore: int = UNKNOWN
+) -> Tensor:
     """Return -sum w_y (1 - p_y)^gamma log p_y / sum w_y over the known pixels, p = softmax(logits); 0 if there are none.
 
     Lin et al. 2017, equation 5, for several classes; they divide by the number of objects, which pixels do not have.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.losses.regression import masked_mean
 
 
@@ -31,7 +32,7 @@ def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return masked_mean(1 - 2 * shared / torch.where(present, total, 1), present)
 
 
-def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore: int = 255) -> Tensor:
+def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore: int = UNKNOWN) -> Tensor:
     """Return the Lovasz extension of 1 - IoU at the errors |t_c - p_c|, averaged over the classes c in the truth.
 
     Berman et al. 2018, equation 11 with p = softmax(logits), classes "present", over the whole batch; 0 if nothing is known.

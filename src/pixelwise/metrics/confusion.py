@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pixelwise.geometry.unknown import UNKNOWN
 
-def confusion(predicted: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
+
+def confusion(predicted: Tensor, labels: Tensor, classes: int, *, ignore: int = UNKNOWN) -> Tensor:
     """Count the known pixels by true and predicted class, exactly.
 
     Args:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.metrics.averages import averages, named
-from pixelwise.metrics.boundaries import BoundaryIou
 from pixelwise.metrics.confusion import confusion, intersection_over_union
+from pixelwise.metrics.outlines import BoundaryIou
 
 
 class SegmentationMetrics:
@@ -33,7 +34,7 @@ class SegmentationMetrics:
         records: Pixel accuracy of every image, in order; NaN where no pixel is known.
     """
 
-    def __init__(self, classes: Sequence[str], *, ignore: int = 255) -> None:
+    def __init__(self, classes: Sequence[str], *, ignore: int = UNKNOWN) -> None:
         """Begin with no pixels of the named `classes`; `ignore` is the label of unknown pixels."""
         self.classes = tuple(classes)
         self.ignore = ignore

@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import ModelError, UsageError, did_you_mean
 from pixelwise.nn.blocks import Norm, double_convolution
 from pixelwise.nn.dilation import refuse_inexact
+from pixelwise.nn.network import NetworkConfig
 
 
 class Encoder(nn.Module):
@@ -122,6 +124,49 @@ class TimmEncoder(Encoder):
             fits = found.shape[-2:] == size
             maps[stride] = found if fits else functional.interpolate(found, size, mode="bilinear")
         return maps
+
+
+class EncoderConfig(NetworkConfig):
+    """Settings of a network whose own encoder can be replaced by one of timm."""
+
+    encoder: str | None = Field(None, description="name of a timm model in place of the network's own encoder")
+    pretrained: bool = Field(False, description="download the encoder's pretrained weights")
+
+    @model_validator(mode="after")
+    def _pretrains_something(self) -> Self:
+        if self.pretrained and self.encoder is None:
+            raise ValueError("pretrained needs encoder, the name of a timm model")
+        return self
+
+    def replacement(self, in_channels: int) -> TimmEncoder | None:
+        """Return the encoder that replaces the network's own, if one does; raises as `TimmEncoder`."""
+        return None if self.encoder is None else TimmEncoder(self.encoder, in_channels, self.pretrained)
+
+    def untrained(self) -> Self:
+        """Return the same architecture without downloaded weights."""
+        return self.model_copy(update={"pretrained": False})
+
+
+class DilatableEncoderConfig(EncoderConfig):
+    """The same where the encoder's coarsest map may be made finer."""
+
+    encoder_stride: Literal[8, 16, 32] | None = Field(
+        None,
+        description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None; "
+        "squeeze-and-excitation then pools over a denser grid, so pretrained features differ",
+    )
+
+    @model_validator(mode="after")
+    def _dilates_something(self) -> Self:
+        if self.encoder_stride and self.encoder is None:
+            raise ValueError("encoder_stride needs encoder, the name of a timm model")
+        return self
+
+    def replacement(self, in_channels: int) -> TimmEncoder | None:
+        """Return the encoder that replaces the network's own, if one does; raises as `TimmEncoder`."""
+        if self.encoder is None:
+            return None
+        return TimmEncoder(self.encoder, in_channels, self.pretrained, self.encoder_stride)
 
 
 def _per_channel(colour: Sequence[float], channels: int) -> Tensor:

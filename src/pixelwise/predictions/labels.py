@@ -11,7 +11,8 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from pixelwise.color.palette import colourise
-from pixelwise.prediction import EXACT, UNKNOWN, Prediction, to_pillow
+from pixelwise.geometry.unknown import UNKNOWN
+from pixelwise.prediction import EXACT, Prediction, to_pillow
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.prediction import Prediction, to_pillow
 from pixelwise.predictions.image import ImagePrediction
 
@@ -58,6 +59,6 @@ class MasksPrediction(Prediction):
 
     def to_json(self) -> dict[str, Any]:
         """Return the share of its known pixels that each mask takes; null where none is known."""
-        inside, known = (kind.sum((1, 2)).tolist() for kind in (self.masks == 1, self.masks != 255))
+        inside, known = (kind.sum((1, 2)).tolist() for kind in (self.masks == 1, self.masks != UNKNOWN))
         shares = [round(n / of, 6) if of else None for n, of in zip(inside, known, strict=True)]
         return {"kind": "masks", **self._size(), "share": dict(zip(self.names, shares, strict=True))}

@@ -16,14 +16,13 @@ from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import boundary_folder, world
 from pixelwise.data.sample import Batch, Boundaries, LabelMap, Sample
-from pixelwise.data.thumbnails import Bank
+from pixelwise.data.thumbnails import Bank, stretched
 from pixelwise.errors import UsageError
-from pixelwise.geometry.homography import resize
 from pixelwise.geometry.lines import steepness, thin
 from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics, named_at
 from pixelwise.nn.networks import hed
-from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.boundaries import BoundaryPrediction, Pen
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, unit
@@ -144,7 +143,7 @@ class Task(PixelTask):
 
         def nearest(sample: Sample) -> BoundaryPrediction:
             other, size = bank.sample(bank.nearest(sample)[0])["boundaries"], sample["image"].frame.size
-            moved = Sample("", {"boundaries": other.warp(resize(other.frame.size, size), size)})
+            moved = Sample("", {"boundaries": stretched(other, size)})
             return predicted(sample, _drawn(moved).mean(0).nan_to_num(0))
 
         return {

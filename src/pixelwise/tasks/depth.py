@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.codecs.depth import DepthCodec, Kind
-from pixelwise.config import Config as Settings
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder, world
 from pixelwise.data.sample import Batch, Depth, Sample
-from pixelwise.data.thumbnails import Bank
+from pixelwise.data.thumbnails import Bank, MapBaselines, on_grid, stretched_maps
 from pixelwise.errors import DataError
-from pixelwise.geometry.homography import resize
+from pixelwise.geometry.homography import Size
 from pixelwise.geometry.tiles import Tile
-from pixelwise.geometry.warp import warp_depth, warp_maps
 from pixelwise.losses.depth import berhu_loss, gradient_matching_loss, scale_invariant_log_loss
+from pixelwise.losses.weights import LossWeights, Weight
 from pixelwise.metrics.depth import DepthMetrics, Protocol
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.depth import DepthPrediction
@@ -29,29 +28,21 @@ from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
-GRID = (32, 32)
 SURVEYED = 64
 """Training samples, evenly spaced, that say how many readings lie beyond the range; more only while none lies within."""
 
 
-class Loss(Settings):
+class Loss(LossWeights):
     """Weights of the terms; a term of weight 0 is not computed."""
 
-    l1: float = Field(default=1.0, ge=0, description="weight of |difference| in the codec's unit (its range is 1)")
-    berhu: float = Field(default=0.0, ge=0, description="weight of the reverse Huber loss, same unit (Laina et al. 2016)")
-    scale_invariant: float = Field(
-        default=0.0, ge=0, description="weight of the scale-invariant loss of ln metres (Eigen et al.)"
-    )
+    parameters: ClassVar[frozenset[str]] = frozenset({"scale_invariant_lambda"})
+    l1: Weight = Field(default=1.0, description="weight of |difference| in the codec's unit (its range is 1)")
+    berhu: Weight = Field(default=0.0, description="weight of the reverse Huber loss, same unit (Laina et al. 2016)")
+    scale_invariant: Weight = Field(default=0.0, description="weight of the scale-invariant loss of ln metres (Eigen et al.)")
     scale_invariant_lambda: float = Field(
         default=0.5, ge=0, le=1, description="its lambda: 0 forgives no factor, 1 forgives any"
     )
-    gradient: float = Field(default=0.0, ge=0, description="weight of matching gradients at 4 scales, codec's unit (MegaDepth)")
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not (self.l1 or self.berhu or self.scale_invariant or self.gradient):
-            raise ValueError("every weight of the loss is 0: there is nothing to learn")
-        return self
+    gradient: Weight = Field(default=0.0, description="weight of matching gradients at 4 scales, codec's unit (MegaDepth)")
 
 
 class Config(TaskConfig):
@@ -128,13 +119,14 @@ class Task(PixelTask):
             said, true = self.codec.logarithm(output), self.codec.logarithm(target)
             return scale_invariant_log_loss(said, true, valid, share=weights.scale_invariant_lambda)
 
-        terms: dict[str, Callable[[], Tensor]] = {
+        terms = {
             "l1": lambda: self.codec.loss(output, target),
             "berhu": lambda: berhu_loss(output, target, valid),
             "scale_invariant": scale_invariant,
             "gradient": lambda: gradient_matching_loss(output, target, valid),
         }
-        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name)}
+        weighted: dict[str, Tensor] = weights.weighted(terms)
+        return weighted
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return the sheet, averaged with the mirrored image's if asked for."""
@@ -171,38 +163,23 @@ class Task(PixelTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The median depth; the (geometric) mean depth at each position; the depth of the most similar image."""
-        bank = Bank.of(train, "image", self.fields, _on_grid)
+        bank = Bank.of(train, "image", self.fields, lambda sample: on_grid(sample, "depth"))
         small = torch.stack(bank.summaries)
         median = small.nanmedian().nan_to_num(self.config.range[0])
         place = small.log().nanmean(0).exp()
         place = torch.where(place.isfinite(), place, median)
 
-        def stretched(metres: Tensor, sample: Sample) -> DepthPrediction:
-            height, width = image_of(sample).shape[-2:]
-            matrix = resize((metres.shape[0], metres.shape[1]), (height, width))
-            return self._prediction(sample, warp_maps(metres[None], matrix, (height, width))[0])
+        def stretch(metres: Tensor, size: Size) -> Tensor:
+            return stretched_maps(metres[None], size)[0]
 
-        def nearest(sample: Sample) -> DepthPrediction:
-            found, mean = _metres(bank.sample(bank.nearest(sample)[0])), stretched(place, sample)
-            size = (mean.metres.shape[0], mean.metres.shape[1])
-            own = warp_depth(found, resize((found.shape[0], found.shape[1]), size), size)
-            return self._prediction(sample, torch.where(own.isfinite(), own, mean.metres))
-
-        return {
-            "constant": lambda sample: stretched(median.expand(GRID), sample),
-            "position": lambda sample: stretched(place, sample),
-            "nearest_neighbour": nearest,
-        }
+        constant = median.expand(place.shape)
+        return MapBaselines(bank, "depth", constant, place, place, stretch, self._prediction).predictors()
 
 
 def _metres(sample: Sample) -> Tensor:
     field = sample["depth"]
     assert isinstance(field, Depth)
     return field.metres
-
-
-def _on_grid(sample: Sample) -> Tensor:
-    return warp_depth(_metres(sample), resize(sample["depth"].frame.size, GRID), GRID)
 
 
 @recipe

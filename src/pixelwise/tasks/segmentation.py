@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from PIL import Image as PillowImage
@@ -15,51 +16,43 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.codecs.label_map import LabelMapCodec, median_frequency_weights
+from pixelwise.codecs.label_map import Kind, LabelMapCodec, median_frequency_weights
 from pixelwise.codecs.masks import MasksCodec
 from pixelwise.color.palette import distinct_colours
 from pixelwise.color.tables import counts_picture
-from pixelwise.config import Config as Settings
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import masks_folder, segmentation_folder, world
 from pixelwise.data.sample import Batch, LabelMap, Masks, Sample
-from pixelwise.data.thumbnails import Bank
+from pixelwise.data.thumbnails import Bank, MapBaselines, on_grid
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.homography import Size, resize
 from pixelwise.geometry.tiles import Tile
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.geometry.warp import warp_labels
+from pixelwise.losses.weights import LossWeights, Weight
 from pixelwise.metrics.masks import MaskMetrics
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.nn.networks import unet
-from pixelwise.prediction import UNKNOWN
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
-GRID = (32, 32)
 PARTS = 10**6
 """Of a zoom: sizes follow from whole numbers alone, which a graph for any size can hold and a rounded float cannot."""
 MOST_CONFIDENT = 2**26
 """Pixels of the largest image whose answer says how sure it is; the map of confidence takes 4 bytes for each."""
-Weight = Annotated[float, Field(ge=0)]
 
 
-class Losses(Settings):
+class Losses(LossWeights):
     """How much each loss counts in the sum that is minimised."""
 
     cross_entropy: Weight = Field(default=1.0, description="weight of the cross-entropy over the known pixels")
     dice: Weight = Field(default=0.0, description="weight of the soft Dice loss (Milletari et al. 2016)")
     lovasz: Weight = Field(default=0.0, description="weight of the Lovasz-softmax, or -hinge, loss (Berman et al. 2018)")
     focal: Weight = Field(default=0.0, description="weight of the focal loss with gamma 2 (Lin et al. 2017)")
-
-    @model_validator(mode="after")
-    def _any(self) -> Self:
-        if not any(self.model_dump().values()):
-            raise ValueError("every weight of task.loss is 0: at least one must be above it, such as task.loss.dice=1")
-        return self
 
 
 class Config(TaskConfig):
@@ -169,8 +162,10 @@ class Task(PixelTask):
     ) -> dict[str, Tensor]:
         """Return every loss with a weight above 0, times that weight."""
         logits = outputs["logits"].float()
-        weights = {name: weight for name, weight in self.config.loss if weight}
-        return {name: weight * self.codec.loss(logits, batch, name) for name, weight in weights.items()}
+        weighted: dict[str, Tensor] = self.config.loss.weighted(
+            {kind: partial(self.codec.loss, logits, batch, kind) for kind in get_args(Kind)}
+        )
+        return weighted
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return logits; of the mean probability where mirrored or zoomed pictures are asked for."""
@@ -233,22 +228,14 @@ class Task(PixelTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The same everywhere; the most frequent answer at each position; the labels or masks of the most similar image."""
-        bank = Bank.of(train, "image", self.fields, _on_grid)
+        field = self.fields[1]
+        bank = Bank.of(train, "image", self.fields, lambda sample: on_grid(sample, field))
         constant, place = self._votes(torch.stack(bank.summaries))
 
-        def stretched(answer: Tensor, sample: Sample) -> Any:
-            here, there = (answer.shape[-2], answer.shape[-1]), _size(sample)
-            return self._prediction(sample, warp_labels(answer, resize(here, there), there))
+        def stretch(answer: Tensor, size: Size) -> Tensor:
+            return warp_labels(answer, resize((answer.shape[-2], answer.shape[-1]), size), size)
 
-        def nearest(sample: Sample) -> Any:
-            answer = _answer(bank.sample(bank.nearest(sample)[0]))
-            return stretched(torch.where(answer == UNKNOWN, constant, answer), sample)
-
-        return {
-            "constant": lambda sample: stretched(constant, sample),
-            "position": lambda sample: stretched(place, sample),
-            "nearest_neighbour": nearest,
-        }
+        return MapBaselines(bank, field, constant, place, constant, stretch, self._prediction).predictors()
 
     def _votes(self, truths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the most frequent class `(1, 1)`, and that of each position `(h, w)`, of labels `(N, h, w)`."""
@@ -306,10 +293,6 @@ def _answer(sample: Sample) -> Tensor:
 def _size(sample: Sample) -> Size:
     height, width = image_of(sample).shape[-2:]
     return height, width
-
-
-def _on_grid(sample: Sample) -> Tensor:
-    return warp_labels(_answer(sample), resize(_size(sample), GRID), GRID)
 
 
 @recipe

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.codecs.normals import NormalsCodec
-from pixelwise.config import Config as Settings
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import depth_folder, world
 from pixelwise.data.sample import Batch, Normals, Sample
-from pixelwise.data.thumbnails import Bank
+from pixelwise.data.thumbnails import Bank, MapBaselines, on_grid, stretched_maps
 from pixelwise.errors import DataError
-from pixelwise.geometry.homography import resize
+from pixelwise.geometry.homography import Size
 from pixelwise.geometry.tiles import Tile
-from pixelwise.geometry.warp import warp_maps
 from pixelwise.losses.normals import angular_loss, cosine_loss, squared_distance_loss
+from pixelwise.losses.weights import LossWeights, Weight
 from pixelwise.metrics.normals import NormalsMetrics
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.normals import NormalsPrediction
@@ -28,21 +27,13 @@ from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, unit
 from pixelwise.training import Optimizer, Schedule
 
-GRID = (32, 32)
 
-
-class Loss(Settings):
+class Loss(LossWeights):
     """Weights of the terms; a term of weight 0 is not computed."""
 
-    cosine: float = Field(default=1.0, ge=0, description="weight of 1 - cos of the angle")
-    angular: float = Field(default=0.0, ge=0, description="weight of the angle in radians")
-    l2: float = Field(default=0.0, ge=0, description="weight of the squared distance before the length is brought to 1")
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not (self.cosine or self.angular or self.l2):
-            raise ValueError("every weight of the loss is 0: there is nothing to learn")
-        return self
+    cosine: Weight = Field(default=1.0, description="weight of 1 - cos of the angle")
+    angular: Weight = Field(default=0.0, description="weight of the angle in radians")
+    l2: Weight = Field(default=0.0, description="weight of the squared distance before the length is brought to 1")
 
 
 class Config(TaskConfig):
@@ -93,13 +84,14 @@ class Task(PixelTask):
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """The weighted terms that the settings name."""
-        output, target, weights = outputs["normals"].float(), batch["normals"], self.config.loss
-        terms: dict[str, Callable[[], Tensor]] = {
+        output, target = outputs["normals"].float(), batch["normals"]
+        terms = {
             "cosine": lambda: cosine_loss(self.codec.direction(output), target),
             "angular": lambda: angular_loss(self.codec.direction(output), target),
             "l2": lambda: squared_distance_loss(output, target),
         }
-        return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name)}
+        weighted: dict[str, Tensor] = self.config.loss.weighted(terms)
+        return weighted
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return directions, added to those of the mirrored image if asked for."""
@@ -131,41 +123,26 @@ class Task(PixelTask):
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The mean direction; the mean direction at each position; the normals of the most similar image."""
-        bank = Bank.of(train, "image", self.fields, _on_grid)
+        bank = Bank.of(train, "image", self.fields, lambda sample: on_grid(sample, "normals"))
         small = torch.stack(bank.summaries)
         mean = self.codec.decode(small.nanmean((0, 2, 3))[:, None, None])
         place = small.nanmean(0)
         place = self.codec.decode(torch.where(place.isfinite(), place, mean))
 
-        def stretched(vectors: Tensor, sample: Sample) -> NormalsPrediction:
-            height, width = image_of(sample).shape[-2:]
-            matrix = resize((vectors.shape[-2], vectors.shape[-1]), (height, width))
-            return NormalsPrediction(image_of(sample), self.codec.decode(warp_maps(vectors, matrix, (height, width))))
+        def stretch(vectors: Tensor, size: Size) -> Tensor:
+            return self.codec.decode(stretched_maps(vectors, size))
 
-        def nearest(sample: Sample) -> NormalsPrediction:
-            size = sample["image"].frame.size
-            field = bank.sample(bank.nearest(sample)[0])["normals"]
-            (own,) = field.warp(resize(field.frame.size, size), size).tensors().values()
-            filled = torch.where(own.isfinite(), own, stretched(place, sample).vectors)
-            return NormalsPrediction(image_of(sample), filled)
+        def answer(sample: Sample, vectors: Tensor) -> NormalsPrediction:
+            return NormalsPrediction(image_of(sample), vectors)
 
-        return {
-            "constant": lambda sample: stretched(mean.expand(3, *GRID), sample),
-            "position": lambda sample: stretched(place, sample),
-            "nearest_neighbour": nearest,
-        }
+        constant = mean.expand(place.shape)
+        return MapBaselines(bank, "normals", constant, place, place, stretch, answer).predictors()
 
 
 def _vectors(sample: Sample) -> Tensor:
     field = sample["normals"]
     assert isinstance(field, Normals)
     return field.vectors
-
-
-def _on_grid(sample: Sample) -> Tensor:
-    field = sample["normals"]
-    (small,) = field.warp(resize(field.frame.size, GRID), GRID).tensors().values()
-    return small
 
 
 @recipe

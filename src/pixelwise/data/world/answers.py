@@ -7,7 +7,7 @@ import numpy as np
 from pixelwise.data.world.objects import CLASSES, PERSON
 from pixelwise.data.world.scene import Scene
 from pixelwise.data.world.solids import Array
-from pixelwise.data.world.views import UNKNOWN
+from pixelwise.geometry.unknown import UNKNOWN
 
 CROWD = ("nobody", "one person", "several people")
 SHOWS = ("road", "building", "tree", "car", "person", "animal", "sign")

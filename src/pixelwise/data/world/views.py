@@ -9,8 +9,8 @@ from pixelwise.data.world.scene import Scene
 from pixelwise.data.world.shading import tent
 from pixelwise.data.world.solids import BOX, Array
 from pixelwise.data.world.surface import Surface
+from pixelwise.geometry.unknown import UNKNOWN
 
-UNKNOWN = 255
 _FOLD = 0.8
 
 

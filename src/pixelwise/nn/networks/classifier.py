@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pixelwise.nn.blocks import Norm, norm
-from pixelwise.nn.encoders import TimmEncoder
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.encoders import EncoderConfig, TimmEncoder
 from pixelwise.nn.padding import mirror_to_multiple
 
 
-class Config(NetworkConfig):
+class Config(EncoderConfig):
     """Settings of the classifier."""
 
     kind: Literal["classifier"] = "classifier"
@@ -26,19 +25,11 @@ class Config(NetworkConfig):
     padding: Literal["zero", "none"] = Field(
         "zero", description="around the maps; with none, and without encoder, an exactly equivalent dense network exists"
     )
-    encoder: str | None = Field(None, description="name of a timm model that replaces the convolutions")
-    pretrained: bool = Field(False, description="download the encoder's pretrained weights")
     grid: tuple[PositiveInt, PositiveInt] = Field(
         (1, 1), description="height and width that the last map is averaged to before the fully connected layers"
     )
     hidden: int = Field(0, ge=0, description="units of a hidden fully connected layer; 0: none")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value before the scores")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.pretrained and self.encoder is None:
-            raise ValueError("pretrained needs encoder, the name of a timm model")
-        return self
 
     def build(self, in_channels: int, out_channels: int) -> Classifier:
         """Return the network.
@@ -48,10 +39,6 @@ class Config(NetworkConfig):
             ModelError: Pretrained weights are wanted and cannot be had.
         """
         return Classifier(self, in_channels, out_channels)
-
-    def untrained(self) -> Self:
-        """Return the same architecture without downloaded weights."""
-        return self.model_copy(update={"pretrained": False})
 
 
 class Classifier(nn.Module):
@@ -68,12 +55,12 @@ class Classifier(nn.Module):
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        if config.encoder is None:
+        if (encoder := config.replacement(in_channels)) is None:
             self.features: nn.Module = _convolutions(config, in_channels)
             self.reduction, self.multiple, self.least = 2 ** len(config.channels), 1, _least(config)
             channels = config.channels[-1]
         else:
-            self.features = Deepest(encoder := TimmEncoder(config.encoder, in_channels, config.pretrained))
+            self.features = Deepest(encoder)
             self.reduction = self.multiple = max(encoder.channels)
             self.least, channels = encoder.least, encoder.channels[self.multiple]
         self.pool = nn.AdaptiveAvgPool2d(config.grid)

@@ -14,14 +14,13 @@ from torch.nn import functional
 
 from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, convolution
-from pixelwise.nn.encoders import Encoder, TimmEncoder
+from pixelwise.nn.encoders import DilatableEncoderConfig, Encoder
 from pixelwise.nn.initialisation import initialise_he
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.upsample import Upsample, transposed_bilinear, upsample
 
 
-class Config(NetworkConfig):
+class Config(DilatableEncoderConfig):
     """Settings of the FCN; the defaults are the published FCN-8s on VGG-16."""
 
     kind: Literal["fcn"] = "fcn"
@@ -31,18 +30,9 @@ class Config(NetworkConfig):
     norm: Norm = Field("none", description="normalisation after each convolution (without encoder)")
     dropout: float = Field(0.5, ge=0, lt=1, description="probability of dropping a value after fc6 and fc7 (without encoder)")
     upsample: Upsample = Field("transposed", description="how scores are enlarged; transposed starts as bilinear (published)")
-    encoder: str | None = Field(None, description="name of a timm model that replaces VGG-16")
-    encoder_stride: Literal[8, 16, 32] | None = Field(
-        None,
-        description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None; "
-        "squeeze-and-excitation then pools over a denser grid, so pretrained features differ",
-    )
-    pretrained: bool = Field(False, description="download the encoder's pretrained weights")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.encoder is None and (self.pretrained or self.encoder_stride):
-            raise ValueError("pretrained and encoder_stride need encoder, the name of a timm model")
         if self.upsample == "unpool":
             raise ValueError("unpool needs the indices of a max pooling of the same channels, and scores were never pooled")
         return self
@@ -55,10 +45,6 @@ class Config(NetworkConfig):
             ModelError: Pretrained weights are wanted and cannot be had.
         """
         return FCN(self, in_channels, out_channels)
-
-    def untrained(self) -> Self:
-        """Return the same architecture without downloaded weights."""
-        return self.model_copy(update={"pretrained": False})
 
 
 class VGG(Encoder):
@@ -123,7 +109,7 @@ class FCN(nn.Module):
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.encoder = _encoder(config, in_channels)
+        self.encoder = config.replacement(in_channels) or VGG(config, in_channels)
         channels = self.encoder.channels
         if config.stride not in channels:
             has = ", ".join(map(str, channels))
@@ -148,9 +134,3 @@ class FCN(nn.Module):
                 scores = scores + self.scores[stride](features[int(stride)])
         answer: Tensor = scores[..., :height, :width]
         return answer
-
-
-def _encoder(config: Config, in_channels: int) -> Encoder:
-    if config.encoder is None:
-        return VGG(config, in_channels)
-    return TimmEncoder(config.encoder, in_channels, config.pretrained, config.encoder_stride)

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, Skips, Stage
-from pixelwise.nn.encoders import Encoder, Pyramid, TimmEncoder, level_width
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.encoders import DilatableEncoderConfig, Pyramid, level_width
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.upsample import Upsample
 
 
-class Config(NetworkConfig):
+class Config(DilatableEncoderConfig):
     """Settings of the U-Net."""
 
     kind: Literal["unet"] = "unet"
@@ -26,20 +25,11 @@ class Config(NetworkConfig):
     skips: Skips = Field("concatenate", description="how each level of the decoder sees the encoder's map of its size")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value at the coarsest level")
     output_stride: Literal[1, 2, 4, 8] = Field(1, description="input pixels per output pixel: 1, 2, 4 or 8")
-    encoder: str | None = Field(None, description="name of a timm model that replaces the contracting path")
-    encoder_stride: Literal[8, 16, 32] | None = Field(
-        None,
-        description="input pixels per pixel of the encoder's coarsest map, by dilation; its own if None; "
-        "squeeze-and-excitation then pools over a denser grid, so pretrained features differ",
-    )
-    pretrained: bool = Field(False, description="download the encoder's pretrained weights")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.encoder is None and self.output_stride > 2**self.depth:
             raise ValueError(f"output_stride {self.output_stride} needs depth {self.output_stride.bit_length() - 1}")
-        if self.encoder is None and (self.pretrained or self.encoder_stride):
-            raise ValueError("pretrained and encoder_stride need encoder, the name of a timm model")
         if self.upsample == "unpool" and self.encoder is not None:
             raise ValueError("unpool needs the indices of max poolings, and timm's encoders halve most maps without them")
         return self
@@ -53,10 +43,6 @@ class Config(NetworkConfig):
         """
         return UNet(self, in_channels, out_channels)
 
-    def untrained(self) -> Self:
-        """Return the same architecture without downloaded weights."""
-        return self.model_copy(update={"pretrained": False})
-
 
 class UNet(nn.Module):
     """(B, in_channels, H, W) -> (B, out_channels, ceil(H/stride), ceil(W/stride)) scores without activation.
@@ -68,7 +54,8 @@ class UNet(nn.Module):
         super().__init__()
         self.stride = config.output_stride
         self.skips, self.unpools = config.skips != "none", config.upsample == "unpool"
-        self.encoder = _encoder(config, in_channels)
+        own = config.replacement(in_channels)
+        self.encoder = own or Pyramid(in_channels, config.width, config.depth, config.norm)
         channels = self.encoder.channels
         self.multiple = max(channels)
         if self.multiple < self.stride:
@@ -97,9 +84,3 @@ class UNet(nn.Module):
             maps = stage(maps, features.get(int(stride)), indices.get(int(stride)))
         scores: Tensor = self.head(maps)
         return scores[..., :height, :width]
-
-
-def _encoder(config: Config, in_channels: int) -> Encoder:
-    if config.encoder is None:
-        return Pyramid(in_channels, config.width, config.depth, config.norm)
-    return TimmEncoder(config.encoder, in_channels, config.pretrained, config.encoder_stride)

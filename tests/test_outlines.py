@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_cdt
 
-from pixelwise.metrics.boundaries import BoundaryMetrics, outlines, widened
+from pixelwise.metrics.outlines import BoundaryMetrics, outlines, widened
 
 LEFT = torch.tensor([[0, 0, 0, 1, 1, 1]] * 4)
 MOVED = torch.tensor([[0, 1, 1, 1, 1, 1]] * 4)

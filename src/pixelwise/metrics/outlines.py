@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.metrics.averages import averages, named
 from pixelwise.metrics.confusion import confusion, intersection_over_union
 
@@ -20,7 +21,7 @@ BAND = 0.02
 LEAST = -(2**15) + 1
 
 
-def outlines(labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
+def outlines(labels: Tensor, classes: int, *, ignore: int = UNKNOWN) -> Tensor:
     """Return the outline of each class: its pixels with a pixel of another known class above, below, left or right.
 
     Args:
@@ -58,7 +59,7 @@ class BoundaryMetrics:
         counts: int64 `(C, 4)`: predicted, of these met, true, of these met.
     """
 
-    def __init__(self, classes: Sequence[str], tolerance: int = 1, *, ignore: int = 255) -> None:
+    def __init__(self, classes: Sequence[str], tolerance: int = 1, *, ignore: int = UNKNOWN) -> None:
         """Begin with no outlines of the named `classes`; `tolerance` is in pixels, `ignore` is the label of unknown pixels."""
         self.classes, self.tolerance, self.ignore = tuple(classes), tolerance, ignore
         self.counts = torch.zeros(len(classes), 4, dtype=torch.int64)
@@ -81,7 +82,7 @@ class BoundaryMetrics:
         return averages({name: score, **named(name, self.classes, score)})
 
 
-def near_outline(labels: Tensor, distance: int, *, ignore: int = 255) -> Tensor:
+def near_outline(labels: Tensor, distance: int, *, ignore: int = UNKNOWN) -> Tensor:
     """Return which known pixels lose their class when it is eroded with a square of 2 `distance` + 1 pixels.
 
     They have, at most so many rows and columns away, a pixel of another known class or of what lies outside the map.
@@ -129,7 +130,7 @@ class BoundaryIou:
         matrix: int64 `(C + 1, C + 1)` counts of the pixels in true and predicted bands; the last class is in none.
     """
 
-    def __init__(self, classes: Sequence[str], *, ignore: int = 255) -> None:
+    def __init__(self, classes: Sequence[str], *, ignore: int = UNKNOWN) -> None:
         """Begin with no pixels of the named `classes`; `ignore` is the label of unknown pixels."""
         self.classes, self.ignore = tuple(classes), ignore
         self.matrix = torch.zeros(len(classes) + 1, len(classes) + 1, dtype=torch.int64)
