@@ -30,9 +30,10 @@ def norm(kind: Norm, channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()
 
 
-def convolution(in_channels: int, out_channels: int, kind: Norm, kernel: int = 3) -> nn.Sequential:
+def convolution(in_channels: int, out_channels: int, kind: Norm, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """Return convolution (same size) - norm - ReLU; the convolution has a bias only where no norm removes it."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=kind == "none")
+    padding = kernel // 2 * dilation
+    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=kind == "none")
     return nn.Sequential(layer, norm(kind, out_channels), nn.ReLU(inplace=True))
 
 

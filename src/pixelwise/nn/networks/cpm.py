@@ -27,6 +27,7 @@ class Config(NetworkConfig):
     stages: int = Field(6, ge=1, description="how many times the beliefs are formed, each time from those before")
     kernel: int = Field(9, ge=1, description="side of the convolutions on the picture, odd")
     stage_kernel: int = Field(11, ge=1, description="side of the three convolutions on beliefs and features, odd")
+    stage_dilation: int = Field(1, ge=1, description="how far apart those three look: a wider field at the same cost")
     norm: Norm = Field("none", description="normalisation after each convolution; batch trains much sooner from scratch")
     output_stride: Literal[1, 2, 4, 8] = Field(8, description="input pixels per pixel of the beliefs: 8 (published), 4, 2 or 1")
 
@@ -78,7 +79,7 @@ class Next(nn.Sequential):
         width, kind = config.width, config.norm
         befores = (width // 4 + out_channels, width, width)
         super().__init__(
-            *(convolution(before, width, kind, config.stage_kernel) for before in befores),
+            *(convolution(before, width, kind, config.stage_kernel, config.stage_dilation) for before in befores),
             convolution(width, width, kind, 1),
             nn.Conv2d(width, out_channels, 1),
         )

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from pixelwise.errors import UsageError
-from pixelwise.nn.blocks import Norm, convolution, norm
+from pixelwise.nn.blocks import Norm, convolution
 from pixelwise.nn.encoders import Encoder, ResidualPyramid, TimmEncoder
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
@@ -75,9 +75,8 @@ class Block(nn.Module):
 
     def __init__(self, before: int, width: int, kind: Norm) -> None:
         super().__init__()
-        dilated = nn.Conv2d(width, width, 3, padding=2, dilation=2, bias=kind == "none")
         self.before = convolution(before, width, kind, 1)
-        self.branch = nn.Sequential(convolution(width, width, kind), dilated, norm(kind, width), nn.ReLU(inplace=True))
+        self.branch = nn.Sequential(convolution(width, width, kind), convolution(width, width, kind, dilation=2))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the changed maps."""
