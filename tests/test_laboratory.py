@@ -35,6 +35,7 @@ Performed = Callable[[str], tuple[dict[str, Any], str]]
 
 SMALL = {
     "receptive-field": ["depths=1,3", "effective=2,4", "samples=2", "width=4", "steps=2", "networks=patchgan"],
+    "receptive-field-pose": ["scenes=8", "size=32", "width=4", "dilations=1,4", "kernels=1,5", "steps=2", "repeats=1"],
     "memory": ["size=32", "batch=2", "channels=8", "layers=6", "width=4", "depth=2", "sides=32,64", "measured=32"],
     "gabor": ["size=32", "width=4", "depths=1,2"],
     "upsampling": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1"],

@@ -43,7 +43,7 @@ def influence_on(network: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
 
 
 def _averaged(network: nn.Module, drawn: Iterable[tuple[Tensor, torch.Generator]]) -> Tensor:
-    """Return the mean size of the gradient for pictures (1, channels, H, W), each with what draws a direction of the outputs."""
+    """Return the mean size of gradients for pictures (1, channels, H, W), each with what draws a direction of the outputs."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     like = next(network.parameters(), torch.empty(0))
     total = torch.zeros((), dtype=torch.float64)
