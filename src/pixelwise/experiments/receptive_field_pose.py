@@ -54,7 +54,7 @@ class Settings(Repeated):
     size: int = Field(64, ge=32, description="height and width of what the networks see")
     width: int = Field(24, ge=4, multiple_of=4, description="channels of the networks that look further apart")
     dilations: tuple[int, ...] = Field((1, 2, 4, 8), description="how far apart the convolutions on beliefs look")
-    kernels: tuple[int, ...] = Field((1, 5, 9), description="sides of the convolutions on beliefs, each odd")
+    kernels: tuple[int, ...] = Field((1, 5, 7), description="sides of the convolutions on beliefs, each odd")
     steps: int = Field(200, ge=1, description="training steps of each network, of 16 pictures")
     lspet: str = Field("", description="folder of people with keypoints.json, such as lspet; none: only the world is measured")
     lspet_steps: int = Field(400, ge=1, description="training steps of each network on these people")
