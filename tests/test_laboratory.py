@@ -21,9 +21,17 @@ from pixelwise.cli import main
 from pixelwise.color.heat import STOPS, heat
 from pixelwise.config import kinds, settings
 from pixelwise.errors import UsageError
-from pixelwise.experiments import gabor, receptive_field, regression_vs_belief, upsampling, vector_to_image
+from pixelwise.experiments import (
+    gabor,
+    receptive_field,
+    receptive_field_pose,
+    regression_vs_belief,
+    upsampling,
+    vector_to_image,
+)
 from pixelwise.laboratory import CHAPTERS, PACKAGE, Finding, Tally, experiments, index_page, perform, spread, verdict
 from pixelwise.nn.convolutionalize import to_fully_convolutional
+from pixelwise.nn.cost import Cost
 from pixelwise.nn.networks import classifier
 from pixelwise.run import Data, proceed, start
 from pixelwise.seeds import torch_generator
@@ -35,6 +43,7 @@ Performed = Callable[[str], tuple[dict[str, Any], str]]
 
 SMALL = {
     "receptive-field": ["depths=1,3", "effective=2,4", "samples=2", "width=4", "steps=2", "networks=patchgan"],
+    "receptive-field-pose": ["scenes=8", "size=32", "width=4", "dilations=1,4", "kernels=1,5", "steps=2", "repeats=1"],
     "memory": ["size=32", "batch=2", "channels=8", "layers=6", "width=4", "depth=2", "sides=32,64", "measured=32"],
     "gabor": ["size=32", "width=4", "depths=1,2"],
     "upsampling": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1"],
@@ -376,3 +385,35 @@ def test_a_missing_folder_of_faces_is_a_clear_error(capsys: Capture, tmp_path: P
     words = ["lab", "skips", *SMALL["skips"], "camvid=nowhere", f"out={tmp_path}"]
     assert main(words) == 1
     assert capsys.readouterr().err.startswith("error: no such folder: nowhere")
+
+
+# Receptive field and pose
+
+
+def test_networks_that_look_further_apart_cost_the_same() -> None:
+    tried = [*receptive_field_pose.forms(receptive_field_pose.Settings())]
+    apart = [form for form in tried if form.series == receptive_field_pose.APART]
+    # 3x3 on the picture, halved, twice 3x3, 1x1 and 3x3: 3 + 1 + 3 * 2 * 2 = 16; three 3x3, each 2 * 2 * dilation more
+    assert [form.field for form in apart] == [16 + 12 * dilation for dilation in (1, 2, 4, 8)]
+    assert len({form.cost.parameters for form in apart}) == len({form.cost.multiply_accumulates for form in apart}) == 1
+    larger = [form for form in tried if form.series == receptive_field_pose.LARGER]
+    assert [form.field for form in larger] == [16 + 6 * (kernel - 1) for kernel in (1, 5, 7)]
+    assert all(abs(form.cost.parameters / apart[0].cost.parameters - 1) < 0.1 for form in larger)
+
+
+@pytest.mark.parametrize(
+    ("wide", "widest", "holds"),
+    [([0.6, 0.7], [0.65, 0.7], [True, True]), ([0.4, 0.4], [0.6, 0.7], [True, False]), ([0.3, 0.4], [0.2, 0.3], [False, True])],
+)
+def test_the_claim_about_poses_is_judged_as_it_is_stated(wide: list[float], widest: list[float], holds: list[bool]) -> None:
+    """The widest better than the narrowest with every seed; less than half of the rise beyond twice the person, 20 pixels."""
+    config = receptive_field_pose.cpm.Config()
+    names = {28: [0.2, 0.3], 40: wide, 64: widest}
+    tried = [
+        receptive_field_pose.Form(receptive_field_pose.APART, str(field), config, field, Cost([], 0, 0, [])) for field in names
+    ]
+    tried += [form._replace(series=receptive_field_pose.LARGER) for form in tried]
+    tally = Tally({receptive_field_pose.PCK: {str(field): values for field, values in names.items()}})
+    ground = receptive_field_pose.Ground("paper", small("keypoints"), None, 20.0)  # type: ignore[arg-type]
+    said, found = receptive_field_pose.judged(tried, ground, tally)
+    assert found == [*holds, holds[0]] and "0.250 (0.200 to 0.300) with 28 pixels" in said

@@ -14,14 +14,17 @@ from torch.nn import functional
 
 from pixelwise.errors import ModelError
 from pixelwise.nn.networks import (
+    cpm,
     encoder_decoder,
     fcn,
     hourglass,
+    openpose,
     patchgan,
     pix2pix_unet,
     regressor,
     residual,
     segnet,
+    simple_baseline,
     stack,
     unet,
 )
@@ -265,6 +268,10 @@ def kinds() -> Iterator[tuple[str, nn.Module, tuple[int, int]]]:
     yield "segnet", segnet.Config(width=1, depth=2, upsample="nearest").build(1, 1), (64, 72)
     yield "fcn", fcn.Config(width=1, hidden=2).build(1, 1), (288, 320)
     yield "hourglass", hourglass.Config(width=4, depth=2, stacks=1, norm="none").build(1, 1), (192, 160)
+    pose = cpm.Config(width=4, stages=2, kernel=3, stage_kernel=3, stage_dilation=2, output_stride=4)
+    yield "cpm", pose.build(1, 1), (100, 120)
+    yield "openpose", openpose.Config(width=2, encoder_width=2, norm="none", output_stride=2).build(1, 1), (150, 130)
+    yield "simple_baseline", simple_baseline.Config(width=2, encoder_width=2, depth=3, norm="none").build(1, 1), (96, 104)
     yield "residual", residual.Config(width=1, blocks=2, norm="batch").build(1, 1), (71, 64)
     yield "stack", stack.Config(width=1, depth=9).build(1, 1), (30, 25)
     yield "patchgan", patchgan.Config(width=1).build(1), (130, 100)

@@ -42,7 +42,7 @@ CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         """The class of a pixel depends on pixels far away: a grey patch is road, wall or sky by what surrounds it. So we first
 ask how far a network looks, what it takes to keep so many maps in memory, and why a network is run over a picture once and
 not once for each of its pixels.""",
-        ("receptive-field", "memory", "gabor"),
+        ("receptive-field", "receptive-field-pose", "memory", "gabor"),
     ),
     "Down, and up again": (
         """Looking far is cheap at a low resolution, so networks shrink their maps and enlarge them again. What is lost on the

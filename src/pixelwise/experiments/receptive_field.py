@@ -107,7 +107,12 @@ def squared_gradient(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def width_of(power: Tensor) -> float:
-    """Return DEVIATIONS standard deviations of `power` `(H, W)` around its mean, averaged over the two axes."""
+    """Return DEVIATIONS standard deviations of `power` `(H, W)` around its mean, averaged over the two axes.
+
+    `nn/effective_receptive_field.py` counts pixels above a threshold instead, which tells more of a network that is given.
+    Here a law is tested, and the law is about the variance: it holds for two layers as for a hundred, while a count of pixels
+    follows a square root only where the gradient has become a bell.
+    """
     deviations = []
     for profile in (power.sum(0).double(), power.sum(1).double()):
         place, share = torch.arange(len(profile)), profile / profile.sum()

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pixelwise.nn.upsample import Upsample, upsample
 
@@ -29,9 +30,10 @@ def norm(kind: Norm, channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()
 
 
-def convolution(in_channels: int, out_channels: int, kind: Norm, kernel: int = 3) -> nn.Sequential:
+def convolution(in_channels: int, out_channels: int, kind: Norm, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """Return convolution (same size) - norm - ReLU; the convolution has a bias only where no norm removes it."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=kind == "none")
+    padding = kernel // 2 * dilation
+    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=kind == "none")
     return nn.Sequential(layer, norm(kind, out_channels), nn.ReLU(inplace=True))
 
 
@@ -41,6 +43,20 @@ def double_convolution(in_channels: int, out_channels: int, kind: Norm) -> nn.Se
         *convolution(in_channels, out_channels, kind),
         *convolution(out_channels, out_channels, kind),
     )
+
+
+class Residual(nn.Module):
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): two 3x3 convolutions, added to their input (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kind: Norm) -> None:
+        super().__init__()
+        last = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=kind == "none")
+        self.branch = nn.Sequential(*convolution(in_channels, out_channels, kind), last, norm(kind, out_channels))
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the changed maps."""
+        return functional.relu(self.skip(maps) + self.branch(maps))
 
 
 class Stage(nn.Module):

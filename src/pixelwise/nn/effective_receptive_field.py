@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -32,16 +33,26 @@ def influence(network: nn.Module, channels: int, size: tuple[int, int], pictures
     Returns:
         (H, W) sizes of gradients, relative to the largest.
     """
+    draws = (torch_generator(seed, "influence", number) for number in range(pictures))
+    return _averaged(network, ((torch.randn(1, channels, *size, generator=noise), noise) for noise in draws))
+
+
+def influence_on(network: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
+    """Return the same for given pictures `(N, channels, H, W)`: what a trained network makes of noise says little of it."""
+    return _averaged(network, ((image[None], torch_generator(seed, "influence", n)) for n, image in enumerate(images)))
+
+
+def _averaged(network: nn.Module, drawn: Iterable[tuple[Tensor, torch.Generator]]) -> Tensor:
+    """Return the mean size of gradients for pictures (1, channels, H, W), each with what draws a direction of the outputs."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     like = next(network.parameters(), torch.empty(0))
-    total = torch.zeros(size, dtype=torch.float64)
-    for number in range(pictures):
-        noise = torch_generator(seed, "influence", number)
-        image = torch.randn(1, channels, *size, generator=noise).to(like).requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for picture, noise in drawn:
+        image = picture.to(like).requires_grad_()
         with torch.enable_grad():
             middle = _middle(tensors_in(network(image))[0])
             (gradient,) = torch.autograd.grad(middle, image, torch.randn(middle.shape, generator=noise).to(middle))
-        total += gradient[0].abs().double().mean(0).cpu()
+        total = total + gradient[0].abs().double().mean(0).cpu()
     return total / total.max().clamp(min=torch.finfo(total.dtype).tiny)
 
 
