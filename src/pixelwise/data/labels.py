@@ -16,6 +16,8 @@ from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.unknown import UNKNOWN
 
+KEYS = ("classes", "palette", "ignore")
+
 
 class LabelScheme:
     """What the values in label files mean.

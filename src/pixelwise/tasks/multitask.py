@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixelwise.config import Choices
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import world
+from pixelwise.data.datasets import dense_folder, world
 from pixelwise.data.sample import Batch, Sample
 from pixelwise.errors import UsageError
 from pixelwise.geometry.tiles import Tile
@@ -250,4 +250,31 @@ def world_multitask() -> Recipe:
         steps=400,
         batch_size=16,
         evaluate_every=100,
+    )
+
+
+@recipe
+def multitask() -> Recipe:
+    """Your own folder of images with labels, depth, normals and boundaries beside them: data.root=FOLDER.
+
+    A start, not a result: seen at 240 x 320, mirrored and recoloured a little. task.parts.NAME=null leaves out what you do not
+    have. Set task.parts.depth.range to the metres of your scenes, and view.size and steps to your data.
+    """
+    base = world_multitask()
+    parts = {
+        "labels": {"kind": "segmentation"},
+        "depth": {"kind": "depth", "loss": {"l1": 1.0, "gradient": 0.5}},
+        "normals": {"kind": "surface_normals"},
+        "boundaries": {"kind": "boundaries", "thresholds": 33},
+    }
+    return base.model_copy(
+        update={
+            "name": "multitask",
+            "task": Config.model_validate({"parts": parts}),
+            "data": dense_folder.Config(root="data/dense"),
+            "view": View(size=(240, 320)),
+            "steps": 2000,
+            "batch_size": 8,
+            "evaluate_every": 500,
+        }
     )

@@ -182,6 +182,22 @@ def surface_normals() -> Recipe:
 
 
 @recipe
+def hololens_normals() -> Recipe:
+    """A walk through a flat with a HoloLens, normals fitted to 97 depth maps of 270 x 180 full of holes; seen at 180 x 120.
+
+    The last fifth is val. Not measured yet.
+    """
+    data = depth_folder.Config(
+        root="data/hololens",
+        depth_unit=0.001,
+        intrinsics=(247.7839, 247.741, 134.7514, 84.5971),
+        val_fraction=0.2,
+        val_from="end",
+    )
+    return red_kitchen_normals().model_copy(update={"name": "hololens_normals", "data": data, "view": View(size=(120, 180))})
+
+
+@recipe
 def red_kitchen_normals() -> Recipe:
     """7-Scenes red kitchen, normals fitted to the depth of 100 frames of 320 x 240, the last fifth is val; seen at 160 x 120.
 
