@@ -101,3 +101,24 @@ def test_one_folder_trains_one_network_for_all_its_maps(tmp_path: Path) -> None:
     assert set(found["parts"]) == {"labels", "depth", "normals", "boundaries"}
     alone = find_recipe("multitask").override([f"data.root={root}", *small, "task.parts.normals=null", "task.parts.depth=null"])
     assert Data.of(alone).task.fields == ("image", "labels", "boundaries")
+
+
+@pytest.mark.parametrize("kind", ["segmentation_folder", "dense_folder"])
+def test_files_that_paint_one_index_in_two_colours_are_noted(tmp_path: Path, kind: str) -> None:
+    root = folder(tmp_path, "labels")
+    painted = {"001": (10, 20, 30, 200, 0, 0), "002": (10, 20, 30, 200, 0, 0, 7, 7, 7), "004": (10, 20, 30, 200, 9, 0)}
+    for name, colours in painted.items():
+        with PillowImage.open(root / "labels" / f"{name}.png") as file:
+            image = PillowImage.fromarray(np.asarray(file))
+        image.putpalette(colours)
+        image.save(root / "labels" / f"{name}.png")
+    config = {"segmentation_folder": segmentation_folder, "dense_folder": dense_folder}[kind].Config(root=str(root))
+    data = config.open("train")
+    places = {data.key(i): i for i in range(len(data))}
+    for name in ("003", "001", "002"):  # of grey files and of colours beyond the classes nothing is said
+        data.sample(places[name], ("labels",))
+    assert data.notes == []
+    for name in ("004", "001", "004"):
+        data.sample(places[name], ("labels",))
+    (note,) = data.notes
+    assert "001.png and " in note and "004.png have different colours for the same index" in note

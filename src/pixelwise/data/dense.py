@@ -81,6 +81,8 @@ class DenseFolder(Dataset):
         if "depth" in files and "normals" not in offered:
             self.missing["normals"] = CAMERA_HINT
         self.notes = schemes.surfaces.notes
+        if schemes.labels:
+            schemes.labels.notes = self.notes
 
     def __len__(self) -> int:
         return len(self.items)
