@@ -238,7 +238,7 @@ def shifted(maps: torch.Tensor, row: int, column: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["central", "angular", "radial"])
 def test_pixel_differences_are_differences(kind: str) -> None:
-    """Each of the eight weights times one difference of two pixels, worked without any kernel; and as a plain convolution."""
+    """Each of the eight weights times one difference of two pixels, worked without any kernel."""
     torch.manual_seed(0)
     layer = PixelDifference(kind, 3, 4).double()  # type: ignore[arg-type]
     maps = torch.randn(2, 3, 7, 9, dtype=torch.float64)
@@ -252,7 +252,6 @@ def test_pixel_differences_are_differences(kind: str) -> None:
         }[kind]
         expected += torch.einsum("oi,bihw->bohw", layer.weight[..., i], difference)
     torch.testing.assert_close(layer(maps), expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(layer.plain()(maps), expected, atol=1e-12, rtol=0)
 
 
 def test_a_flat_picture_has_no_differences() -> None:
@@ -261,7 +260,7 @@ def test_a_flat_picture_has_no_differences() -> None:
         assert differences(kind).sum(1).tolist() == [0] * 8  # type: ignore[arg-type]
 
 
-def test_the_light_network_is_light_and_becomes_plain() -> None:
+def test_the_light_network_is_light() -> None:
     torch.manual_seed(0)
     network = pixel_difference.Config().build(3, 5).eval()
     # first: 8 weights; per block 8 or 9 for each channel and a 1x1; per halving a 1x1 with bias; four scores, and their fusion
@@ -270,11 +269,6 @@ def test_the_light_network_is_light_and_becomes_plain() -> None:
     halving = sum(before * (8 + after) + before * after + after for before, after in ((20, 40), (40, 80), (80, 80)))
     count = 3 * 8 * 20 + blocks + halving + (20 + 40 + 80 + 80 + 4) + 5
     assert sum(p.numel() for p in network.parameters()) == count == 72_729
-    plain = network.plain()
-    assert not any(isinstance(module, PixelDifference) for module in plain.modules())
-    picture = torch.rand(1, 3, 37, 53)
-    with torch.no_grad():
-        assert (plain(picture) - network(picture)).abs().max() < 1e-6
 
 
 def test_sides_come_finest_first_and_are_fused() -> None:

@@ -195,6 +195,13 @@ def test_list_as_json(capsys: Capture) -> None:
     assert all(entry.keys() == {"name", "task", "summary"} for entry in listed)
 
 
+def test_describe_names_the_parts_of_several_tasks_and_lists_their_settings_once(capsys: Capture) -> None:
+    assert main(["describe", "world_multitask"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert "  {labels, depth, normals, boundaries}  the tasks by name" in lines["task.parts"]
+    assert "cross_entropy" not in lines["task.parts"] and "task.parts.labels.loss.cross_entropy" in lines
+
+
 def test_describe_prints_every_setting_with_value_and_meaning(capsys: Capture) -> None:
     from pixelwise.config import settings
 

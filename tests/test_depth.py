@@ -457,7 +457,7 @@ class TestFolder:
 
     def test_a_folder_of_images_alone(self, tmp_path: Path) -> None:
         PillowImage.new("RGB", (8, 6)).save((tmp_path / "images").mkdir() or tmp_path / "images" / "a.png")
-        with pytest.raises(DataError, match="neither a folder depth nor a folder normals"):
+        with pytest.raises(DataError, match="has no folder depth or normals"):
             depth_folder.Config(root=str(tmp_path)).open("train")
 
 

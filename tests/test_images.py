@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +229,24 @@ def test_values_are_those_stored_or_refused(tmp_path: Path) -> None:
 def test_lossy_values_are_refused(tmp_path: Path, name: str, kind: str, indexed: bool) -> None:
     with pytest.raises(DataError, match=f"values in a {kind} are altered"):
         decode_values(saved(tmp_path / name, np.zeros((8, 8), np.uint8)), indexed=indexed)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_size_is_read_without_decoding_and_still_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """An orientation may also come after the pixels of a PNG."""
+    plain = saved(tmp_path / "a.png", noise(6, 9, 3)).read_bytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    place = len(plain) - 12 if late else 33  # before IEND, or after IHDR
+    turned = plain[:place] + chunk + plain[place:]
+    assert image_size(turned) == (9, 6) == decode_image(turned).shape[1:]
+    if late:
+        return
+
+    def never(image: Image.Image) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", never)
+    assert image_size(plain) == (6, 9) and image_size(turned) == (9, 6)

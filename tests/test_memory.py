@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pixelwise.engine import rehearsal
 from pixelwise.engine.rehearsal import step_bytes, warning
-from pixelwise.errors import ModelError
+from pixelwise.errors import DataError, ModelError
 from pixelwise.memory import binary
 from pixelwise.nn.memory import GIVE_BACK, Live, predicted, saved, saved_bytes
 from pixelwise.nn.networks import stack
@@ -335,7 +335,15 @@ def test_what_cannot_be_estimated_is_passed_over(tmp_path: Path) -> None:
     def broken() -> dict[str, Tensor]:
         raise OSError("no such picture")
 
-    assert warning(trainer(tmp_path, Supervised(), batch_size=2**20, feed=batches(4)), broken) == ""
+    runner = trainer(tmp_path, Supervised(), batch_size=2**20, feed=batches(4))
+    assert warning(runner, broken) == "what a step takes in memory could not be predicted (OSError: no such picture)"
+
+
+def test_what_the_run_itself_will_say_is_not_said_before(tmp_path: Path) -> None:
+    def broken() -> dict[str, Tensor]:
+        raise DataError("no such picture")
+
+    assert warning(trainer(tmp_path, Supervised(), feed=batches(4)), broken) == ""
 
 
 def test_train_warns_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

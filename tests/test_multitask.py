@@ -18,6 +18,7 @@ from torch import nn
 
 from pixelwise.batch import _save as save
 from pixelwise.batch import predict_files
+from pixelwise.engine.trainer import Trainer
 from pixelwise.errors import UsageError
 from pixelwise.losses.uncertainty import Uncertainty
 from pixelwise.nn.heads import Heads
@@ -75,19 +76,44 @@ def test_losses_are_those_of_the_parts_alone_times_their_weights() -> None:
     assert names == set(losses) and {name.partition(".")[0] for name in names} == set(task.parts)
 
 
-@pytest.mark.parametrize("flip", ["false", "true"])
-def test_answers_are_those_of_the_parts_alone(flip: str) -> None:
-    """Mirrored images too, which a part sees only if it asks for them."""
-    task, networks = opened(f"task.parts.depth.flip_test={flip}")
-    image = {"image": torch.rand(2, 3, 32, 32)}
-    maps = task.respond(networks, image)["maps"]
+class Counted(nn.Module):
+    """A network that counts its forward passes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.passes = network, 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        found: torch.Tensor = self.network(image)
+        return found
+
+
+@pytest.mark.parametrize("mirroring", [(), ("depth",), ("labels", "normals"), ("labels", "depth", "normals", "boundaries")])
+def test_answers_are_those_of_the_parts_alone(mirroring: tuple[str, ...]) -> None:
+    """Mirrored images too, which a part uses only if it asks for them, and the network sees once for all parts."""
+    task, networks = opened(*(f"task.parts.{name}.flip_test=true" for name in mirroring))
+    image, counted = {"image": torch.rand(2, 3, 32, 32)}, Counted(networks["network"])
+    maps = task.respond({"network": counted}, image)["maps"]
+    assert counted.passes == (2 if mirroring else 1) and list(image) == ["image"]
     first = 0
     for name, part in task.parts.items():
         (alone,) = part.respond({"network": Only(networks["network"], sheets(task)[name])}, image).values()
         assert alone.shape[1] == part.painted
         torch.testing.assert_close(maps[:, first : first + part.painted], alone)
         first += part.painted
-    assert first == maps.shape[1] and task.mirrors is (flip == "true")
+        plain = opened()[0].parts[name]
+        (once,) = plain.respond({"network": Only(networks["network"], sheets(task)[name])}, image).values()
+        assert torch.allclose(once, alone) is (name not in mirroring)
+    assert first == maps.shape[1] and task.mirrors is bool(mirroring)
+
+
+def test_the_image_is_turned_into_floats_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = opened()
+    asked = []
+    monkeypatch.setattr("pixelwise.task.unit", lambda pixels: asked.append(pixels) or pixels.float() / 255)
+    encoded = task.encode(batch_of("multitask"))
+    assert len(asked) == 1 and encoded["image"].max() <= 1 and "labels.labels" in encoded and "labels.image" not in encoded
 
 
 def test_a_picture_is_answered_by_every_part() -> None:
@@ -164,6 +190,25 @@ def test_learned_weights_are_trained_and_not_deployed() -> None:
     torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_learned_weights_do_not_decay(tmp_path: Path, kind: str) -> None:
+    """Without gradients the weights and biases of the network shrink, and the variances stay."""
+    made = recipe("task.weighting=uncertainty", f"optimizer.kind={kind}", "optimizer.weight_decay=0.5", "optimizer.lr=0.1")
+    task, networks = opened("task.weighting=uncertainty")
+    trainer = Trainer(task, networks, made, made.optimizer, made.schedule, tmp_path, lambda first, last: iter(()))
+    with torch.no_grad():
+        networks["uncertainty"].log_variances.fill_(2.0)
+        for parameter in networks["network"].parameters():
+            parameter.fill_(2.0)
+    for parameter in networks.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizers["train"].step()
+    assert networks["uncertainty"].log_variances.tolist() == [2.0] * len(task.parts)
+    assert all((parameter < 2).all() for parameter in networks["network"].parameters())
+    optimized = [p for group in trainer.optimizers["train"].param_groups for p in group["params"]]
+    assert {id(p) for p in optimized} == {id(p) for p in networks.parameters()} and len(optimized) == len({*optimized})
+
+
 def test_heads_share_the_trunk_and_nothing_else() -> None:
     trunk = nn.Conv2d(3, 4, 1)
     trunk.stride = 1  # type: ignore[assignment]
@@ -175,6 +220,24 @@ def test_heads_share_the_trunk_and_nothing_else() -> None:
     }
     heads = [any(p.grad is not None and p.grad.any() for p in head.parameters()) for head in network.heads]
     assert used["trunk"] and heads == [False, True]
+
+
+def test_a_head_cuts_off_what_is_below_zero_twice() -> None:
+    """Of the features, and within the head: 3 - relu(2 relu(x) - 4), each by hand."""
+    trunk = nn.Conv2d(1, 1, 1)
+    trunk.stride = 1  # type: ignore[assignment]
+    network = Heads(trunk, 1, [1])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        trunk.weight.fill_(1)
+        first, _, last = network.heads[0]  # type: ignore[misc]
+        first.weight[0, 0, 1, 1], first.bias[0], last.weight[0], last.bias[0] = 2, -4, -1, 3
+    image = torch.tensor([-5.0, 0.0, 1.0, 2.0, 3.0, 10.0])[None, None, None]
+    assert network(image).flatten().tolist() == [3, 3, 3, 3, 1, -13]
+    with torch.no_grad():
+        first.bias[0] = 4  # what is kept of the features shows where the head cuts nothing off
+    assert network(image).flatten().tolist() == [-1, -1, -3, -5, -7, -21]
 
 
 @pytest.mark.parametrize(

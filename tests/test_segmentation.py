@@ -447,6 +447,19 @@ def test_weights_also_follow_where_the_run_was_made_without_data(tmp_path: Path)
     assert load(tmp_path / "run").task.codec.class_weights == pytest.approx((2, 2 / 3), abs=1e-6)
 
 
+def test_a_resumed_run_takes_what_its_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that was made without data: what its first process counted is in the recipe from then on."""
+    root, asked = streets(tmp_path / "data", [[0, 1, 1, 1]] * 3), []
+    settled = Config.settled
+    monkeypatch.setattr(Config, "settled", lambda self, train: asked.append(train) or settled(self, train))
+    run = start(of_streets(root, "task.class_weights=median_frequency"), tmp_path / "run")
+    proceed(run)
+    assert json.loads((run / "recipe.json").read_text())["task"]["class_weights"] == pytest.approx([2, 2 / 3], abs=1e-6)
+    assert len(asked) == 1
+    proceed(run)
+    assert len(asked) == 1
+
+
 def test_nothing_but_unknown_labels_is_an_error(tmp_path: Path) -> None:
     root = streets(tmp_path, [[255]] * 3)
     with pytest.raises(DataError, match="every pixel of all 2 training samples is unknown"):

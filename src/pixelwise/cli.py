@@ -237,11 +237,17 @@ def describe(chosen: argparse.Namespace) -> int:
 
     found = entry(chosen.name) if chosen.name in index() else experiments().get(chosen.name) or entry(chosen.name)
     print(f"{chosen.name} ({found['task']})\n\n{found['doc']}\n")
-    rows = [(s["key"], json.dumps(s["default"]), s["description"] + _choices(s["schemas"])) for s in found["settings"]]
+    rows = [(s["key"], _brief(s["default"]), s["description"] + _choices(s["schemas"])) for s in found["settings"]]
     widths = [min(32, max(len(row[i]) for row in rows)) for i in (0, 1)]
     for key, value, meaning in rows:
         print(f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}  {meaning}".rstrip())
     return 0
+
+
+def _brief(value: Any) -> str:
+    """Write a value as JSON; of settings within settings, which are listed by themselves, only their names."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 or not isinstance(value, dict) else f"{{{', '.join(value)}}}"
 
 
 def _choices(schemas: Sequence[dict[str, Any]]) -> str:

@@ -46,8 +46,8 @@ class Data:
     task: Task
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Data:
-        """Open the data of a recipe and build its task."""
+    def of(cls, recipe: Recipe, *, settled: bool = False) -> Data:
+        """Open the data of a recipe and build its task; of one that is `settled`, the training data is asked nothing more."""
         train, val = recipe.data.open("train"), recipe.data.open("val")
         same_meaning(train.meta, val.meta, "val")
         task: Task = recipe.task.build(train.meta)
@@ -57,7 +57,7 @@ class Data:
             hint = train.missing.get(missing[0], "choose another data.kind, or name the field in the task's settings")
             raise UsageError(what, hint)
         task.check(recipe.view, recipe.augment)
-        return cls(train, val, recipe.task.settled(train).build(train.meta))
+        return cls(train, val, task if settled else recipe.task.settled(train).build(train.meta))
 
     def settled(self, recipe: Recipe) -> Recipe:
         """Return the recipe with what only the training data could tell filled into the task's settings."""
@@ -167,7 +167,12 @@ def proceed(folder: Path, data: Data | None = None) -> Model:
         data: The data of its recipe, if it is open already.
     """
     recipe = Recipe.load(folder / "recipe.json")
-    data = data or Data.of(recipe)
+    if data is None and not newest(folder):
+        data = Data.of(recipe)
+        recipe = data.settled(recipe)
+        if launched().rank == 0:
+            recipe.save(folder / "recipe.json")
+    data = data or Data.of(recipe, settled=True)
     with processes() as (rank, _):
         model = trained(folder, recipe, data)
     if rank == 0:  # outside the group: the others need not wait for it

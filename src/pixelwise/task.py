@@ -30,6 +30,11 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
+def mirrored(batch: Batch) -> Tensor:
+    """Return the mirrored image of a batch; tasks that share a network are given the same one, so that it is seen once."""
+    return batch["mirrored"] if "mirrored" in batch else batch["image"].flip(-1)
+
+
 def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
     """Return the built network if it answers at every input pixel.
 
@@ -177,6 +182,14 @@ class PixelTask(Task):
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, the codec's sheets out at every pixel."""
         return nn.ModuleDict({"network": full_resolution(network.build(3, self.codec.channels), network)})
+
+    def encode(self, batch: Batch) -> Batch:
+        """Bring the image to [0, 1]; turn the truth into targets."""
+        return {"image": unit(batch["image"]), **self.targets(batch)}
+
+    def targets(self, batch: Batch) -> Batch:
+        """Return the targets that `loss` needs beside the image, where truth is there; by default there are none."""
+        return {}
 
     @property
     def painted(self) -> int:

@@ -1,4 +1,4 @@
-"""Colours for classes: as distinct as can be, painted onto label maps, and read back from painted ones.
+"""Colours for classes: as distinct as calm ones can be, painted onto label maps, and read back from painted ones.
 
 The choice is Glasbey et al. 2007: each colour is the one farthest from all before it, here in OKLab (Ottosson 2020).
 """
@@ -18,8 +18,12 @@ LEVELS = 18
 """Steps per channel of the grid that colours are chosen from: multiples of 15."""
 ROWS = 256
 """Rows that are painted at a time: indices take eight times the memory of labels."""
-LIGHTNESS = (0.4, 0.9)
+LIGHTNESS = (0.4, 0.88)
 """OKLab lightness of the colours, so that black, white and photographs stand apart."""
+CHROMA = 0.13
+"""Most OKLab chroma of the colours: pure red has 0.26, and whole areas of such colours glare."""
+FIRST = (0.6, -0.05, -0.12)
+"""Near which, in OKLab, the first colour is: a blue."""
 
 
 @lru_cache
@@ -27,16 +31,16 @@ def distinct_colours(count: int) -> tuple[RGB, ...]:
     """Return `count` different colours, always the same; fewer colours are the beginning of more.
 
     Raises:
-        DataError: More colours than there are on the grid (some 3,600).
+        DataError: More colours than there are on the grid (some 1,600).
     """
     steps = torch.arange(LEVELS) * (255 // (LEVELS - 1))
     grid = torch.cartesian_prod(steps, steps, steps)
     seen = oklab(grid)
-    usable = (seen[:, 0] > LIGHTNESS[0]) & (seen[:, 0] < LIGHTNESS[1])
+    usable = (seen[:, 0] > LIGHTNESS[0]) & (seen[:, 0] < LIGHTNESS[1]) & (seen[:, 1:].norm(dim=1) < CHROMA)
     grid, seen = grid[usable], seen[usable]
     if count > len(grid):
         raise DataError(f"no {count} colours can be told apart", f"there are {len(grid)}; show fewer classes")
-    chosen = [int(seen[:, 1:].norm(dim=1).argmax())]
+    chosen = [int((seen - seen.new_tensor(FIRST)).norm(dim=1).argmin())]
     distance = torch.full((len(grid),), torch.inf, dtype=seen.dtype)
     while len(chosen) < count:
         distance = torch.minimum(distance, (seen - seen[chosen[-1]]).norm(dim=1))

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.images import SKIP_HINT, decode_image, decode_values
+from pixelwise.data.sample import Boundaries
 from pixelwise.errors import DataError
+from pixelwise.geometry.frame import Frame
 
+BITS = "boundaries are nowhere as bright as half of white, which looks like bits of annotators: set data.reading=bits"
 Reading = Literal["grey", "bits"]
 MOST_BYTES = 2**24
 """Of a MATLAB file, before and after decompression; those of BSDS500 hold less than 5 MB."""
@@ -43,6 +46,19 @@ def decode_boundaries(path: Path, reading: Reading) -> Tensor:
         raise DataError(f"{path}: negative values are no bits of annotators", "set data.reading=grey if these are grey values")
     bits = np.arange(max(1, int(values.max()).bit_length()))[:, None, None]
     return torch.from_numpy(((values >> bits) & 1).astype(np.float32))
+
+
+def read_boundaries(path: Path, reading: Reading, notes: list[str]) -> Boundaries:
+    """Return what annotators drew in a file; `notes` receives a sentence if it looks like another `reading`.
+
+    Raises:
+        DataError: As `decode_boundaries`.
+    """
+    drawn = decode_boundaries(path, reading)
+    dim = reading == "grey" and path.suffix.lower() != ".mat" and 0 < drawn.max() < 0.5
+    if dim and BITS not in notes:
+        notes.append(BITS)
+    return Boundaries(drawn, Frame.of(drawn.shape[1:]))
 
 
 def _from_matlab(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:

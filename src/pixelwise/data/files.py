@@ -24,6 +24,10 @@ ValFrom = Annotated[
 ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
 
 
+Files = dict[str, Path]
+"""The files of one sample by field, or of one field by sample."""
+
+
 def images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> dict[str, Path]:
     """Return the images below `folder`, or the files with other `suffixes`, sorted, by their path in it without suffix.
 

@@ -90,7 +90,7 @@ def image_size(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple
         DataError: As `decode_image`.
     """
     with _opened(source, pixel_limit, load=False) as image:
-        turned = _orientation(image) >= 5
+        turned = not _says_no_orientation(image) and _orientation(image) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -102,6 +102,16 @@ def is_indexed(source: Path | bytes) -> bool:
     """
     with _opened(source, PIXEL_LIMIT, load=False) as image:
         return image.mode == "P" and image.format == "PNG"
+
+
+def stored_palette(source: Path | bytes) -> tuple[int, ...]:
+    """Return red, green and blue of each index of a palette PNG, one after the other, from its header; else nothing.
+
+    Raises:
+        DataError: As `decode_image`.
+    """
+    with _opened(source, PIXEL_LIMIT, load=False) as image:
+        return tuple(image.getpalette() or ()) if image.mode == "P" and image.format == "PNG" else ()
 
 
 def decode_labels(
@@ -251,6 +261,22 @@ def _share(image: Image.Image, size: int) -> str:
         if 0 < rows < image.height
         else f"{size / 1000:.0f} kB"
     )
+
+
+def _says_no_orientation(image: Image.Image) -> bool:
+    """Tell from the chunks of a PNG alone; Pillow would decode all pixels to look for what may come after them."""
+    if image.format != "PNG" or "exif" in image.info or "Raw profile type exif" in image.info:
+        return False
+    file: BinaryIO = image.fp  # type: ignore[attr-defined]
+    place = file.tell()
+    late: set[bytes] = set()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        late = {*late, kind} if kind != b"IDAT" else {kind}
+        file.seek(length + 4, io.SEEK_CUR)
+    file.seek(place)
+    return not late & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
 
 def _orientation(image: Image.Image) -> int:

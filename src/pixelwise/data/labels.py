@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from pixelwise.data.dataset import Meta
 from pixelwise.data.files import read_json
-from pixelwise.data.images import SKIP_HINT, decode_labels
+from pixelwise.data.images import SKIP_HINT, decode_labels, stored_palette
 from pixelwise.data.sample import Field, LabelMap
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.unknown import UNKNOWN
+
+KEYS = ("classes", "palette", "ignore")
 
 
 class LabelScheme:
@@ -24,9 +26,13 @@ class LabelScheme:
         meta: The classes and their colours; a last class that is the ignored value is not one of them.
         ignore: The value of unlabelled pixels in the files.
         palette: Colours of all values in the files, the ignored one too.
+        notes: Receives a sentence where two files paint their indices in different colours.
     """
 
     def __init__(self, stated: dict[str, Any], where: Path) -> None:
+        self.notes: list[str] = []
+        self._painted: tuple[Path, tuple[int, ...]] | None = None
+        self._differ = False
         try:
             classes, self.ignore = tuple(stated.get("classes", ())), int(stated.get("ignore", UNKNOWN))
             self.palette = tuple(tuple(colour) for colour in stated.get("palette", ()))
@@ -61,7 +67,19 @@ class LabelScheme:
             DataError: As `decode_labels`.
         """
         labels = decode_labels(path, len(self.meta.classes), self.ignore, self.palette)
+        self._compare(path)
         return LabelMap(labels, Frame.of(labels.shape))
+
+    def _compare(self, path: Path) -> None:
+        """Note once that two files have different colours for the same classes."""
+        colours = stored_palette(path)[: 3 * len(self.meta.classes)]
+        if self._differ or not colours:
+            return
+        first, others = self._painted = self._painted or (path, colours)
+        self._differ = any(one != other for one, other in zip(colours, others, strict=False))
+        if self._differ:
+            what = "have different colours for the same index, so the classes of one of them may be numbered in another way"
+            self.notes.append(f"{first} and {path} {what}: indices are read as they are, colours are not compared")
 
     @property
     def reading(self) -> str:

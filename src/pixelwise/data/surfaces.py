@@ -9,6 +9,7 @@ which what faces the camera is blue.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,14 @@ class SurfaceScheme:
             raise DataError(f"{where}: normals_axes = {axes!r} names no axes", hint)
 
     @classmethod
-    def read(cls, root: Path, unit: float | None, intrinsics: Intrinsics | None) -> SurfaceScheme:
+    def read(cls, root: Path, unit: float | None, intrinsics: Intrinsics | None, beside: Collection[str] = ()) -> SurfaceScheme:
         """Read `root/meta.json` if it is there; a `unit` or `intrinsics` that are given stand in for what it says.
+
+        Args:
+            root: Folder of the data.
+            unit: Metres per count of an integer file.
+            intrinsics: The camera.
+            beside: Keys that mean something to another reader of the same file.
 
         Raises:
             DataError: What it says means nothing.
@@ -91,7 +98,7 @@ class SurfaceScheme:
             raise DataError(f"{path}: {error}", "depth_unit, fx, fy, cx and cy are numbers") from None
         scheme = cls(unit, intrinsics, _text(stated, "normals_axes"), str(path))
         known = ("depth_unit", *KEYS, "normals_axes")
-        if strange := [key for key in stated if key not in known]:
+        if strange := [key for key in stated if key not in (*known, *beside)]:
             scheme.notes.append(f"{path}: {', '.join(strange)} mean nothing here; what is read is {', '.join(known)}")
         return scheme
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,18 +12,28 @@ from torch import nn
 from pixelwise.training import Optimizer, Schedule
 
 
-def build(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the fused optimizer of `settings` over those `parameters` that can be trained.
+def build(
+    settings: Optimizer, parameters: Iterable[nn.Parameter], undecayed: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Return the fused optimizer of `settings` over those parameters that can be trained.
 
     Fused updates equal the plain ones up to rounding and save most of Adam's time, a sixth of a pix2pix step on a CPU.
+
+    Args:
+        settings: Kind, rate and weight decay.
+        parameters: Of networks; biases and norms decay as weights do.
+        undecayed: What weight decay leaves alone.
     """
     trainable = [p for p in parameters if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trainable}]
+    if free := [p for p in undecayed if p.requires_grad]:
+        groups.append({"params": free, "weight_decay": 0.0})
     lr, decay = settings.lr, settings.weight_decay
     if settings.kind == "sgd":
         fused = not any(hasattr(p, "device_mesh") for p in trainable)  # torch has none for sharded parameters
-        return torch.optim.SGD(trainable, lr, momentum=settings.momentum, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(groups, lr, momentum=settings.momentum, weight_decay=decay, fused=fused)
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
-    return kind(trainable, lr, betas=settings.betas, weight_decay=decay, fused=True)
+    return kind(groups, lr, betas=settings.betas, weight_decay=decay, fused=True)
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pixelwise.engine import precision
 from pixelwise.engine.trainer import Trainer
+from pixelwise.errors import PixelwiseError
 from pixelwise.memory import available, binary
 from pixelwise.nn.memory import Live
 from pixelwise.nn.operations import faked, tensors_in
@@ -84,7 +85,7 @@ def step_bytes(trainer: Trainer, one: Batch) -> int:
 
 
 def warning(trainer: Trainer, one: Callable[[], Batch]) -> str:
-    """Return what the user should know before the first step: that it will hold more memory than there is; else nothing.
+    """Return what the user should know before the first step: that the memory is too little, or not predictable; else nothing.
 
     Args:
         trainer: Ready to run. Of several processes nothing is said.
@@ -94,9 +95,12 @@ def warning(trainer: Trainer, one: Callable[[], Batch]) -> str:
         return ""
     try:
         needed = step_bytes(trainer, one())
-    except Exception:
+    except PixelwiseError:
+        return ""  # the run meets it too, and says it
+    except Exception as error:
         # an estimate must never be what a run fails by, whatever a task or network does
-        return ""
+        reason = str(error).partition("\n")[0]
+        return f"what a step takes in memory could not be predicted ({type(error).__name__}: {reason})"
     on_gpu = trainer.device.type == "cuda"
     free = torch.cuda.mem_get_info(trainer.device)[0] if on_gpu else available()
     if needed <= free:

@@ -10,7 +10,6 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,10 +117,13 @@ class Trainer:
             for network in networks.values():
                 network.compile()
         self.called: Networks = distributed.copies(networks) if strategy == "ddp" else dict(networks.items())
-        self.optimizers = {
-            phase.name: optimizers.build(self.optimizer, chain(*(networks[n].parameters() for n in phase.networks)))
-            for phase in self.task.phases
-        }
+        self.optimizers = {phase.name: self._optimizer(phase) for phase in self.task.phases}
+
+    def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        parameters: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for network in map(self.networks.__getitem__, phase.networks):
+            parameters[getattr(network, "decays", True)] += network.parameters()
+        return optimizers.build(self.optimizer, parameters[True], parameters[False])
 
     # The run
 

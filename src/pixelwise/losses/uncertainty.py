@@ -14,7 +14,12 @@ class Uncertainty(nn.Module):
 
     Args:
         count: How many losses.
+
+    Attributes:
+        decays: Not by weight decay, which would pull every variance to 1.
     """
+
+    decays = False
 
     def __init__(self, count: int) -> None:
         super().__init__()

@@ -16,8 +16,6 @@ from pixelwise.prediction import EXACT, Prediction, to_pillow
 
 AXES = "RUB"
 """Where red, green and blue point in image files: right, up, backward, so that what faces the camera is blue."""
-NUMBERS_AXES = "RDF"
-"""Where the three numbers of a `.npy` file point: right, down, forward."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ class NormalsPrediction(Prediction):
             super()._write(path)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the axes of image and number files, and the mean direction as x right, y down, z forward (null of nothing)."""
+        """Return the axes of image files, and the mean direction as x right, y down, z forward (null of nothing)."""
         mean = self.vectors.flatten(1).nanmean(1)
         told = [round(v, 4) for v in mean.tolist()] if mean.isfinite().all() else None
-        axes = {"image": AXES, "npy": NUMBERS_AXES}
-        return {"kind": "normals", **self._size(), "normals_axes": axes, "mean": told}
+        return {"kind": "normals", **self._size(), "normals_axes": AXES, "mean": told}

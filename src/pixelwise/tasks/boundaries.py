@@ -25,7 +25,7 @@ from pixelwise.metrics.boundary_detection import BoundaryDetectionMetrics, named
 from pixelwise.nn.networks import hed
 from pixelwise.predictions.boundaries import BoundaryPrediction, Pen
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, mirrored, unit
 from pixelwise.training import Optimizer, Schedule
 
 LUMA = (0.299, 0.587, 0.114)
@@ -72,12 +72,9 @@ class Task(PixelTask):
         self.mirrors = config.flip_test
         self.pen = Pen(config.low, config.high, config.length) if config.answer == "lines" else None
 
-    def encode(self, batch: Batch) -> Batch:
-        """Bring the image to [0, 1]; turn the annotators' share into targets."""
-        encoded = {"image": unit(batch["image"])}
-        if "boundaries" in batch:
-            encoded |= self.codec.encode(batch["boundaries"])
-        return encoded
+    def targets(self, batch: Batch) -> Batch:
+        """Return the targets that follow from the annotators' share."""
+        return self.codec.encode(batch["boundaries"]) if "boundaries" in batch else {}
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `logits`, `(B, sides + 1, H, W)`."""
@@ -93,8 +90,8 @@ class Task(PixelTask):
         """Return `probabilities`, `(B, 1, H, W)` of the fused output, averaged with the mirrored image's if asked for."""
         found = self.codec.decode(self.forward(networks, batch)["logits"].float())
         if self.config.flip_test:
-            mirrored = self.forward(networks, {"image": batch["image"].flip(-1)})["logits"].float()
-            found = (found + self.codec.decode(self.codec.flip(mirrored))) / 2
+            other = self.forward(networks, {"image": mirrored(batch)})["logits"].float()
+            found = (found + self.codec.decode(self.codec.flip(other))) / 2
         return {"probabilities": found[:, None]}
 
     @property

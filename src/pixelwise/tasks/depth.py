@@ -25,7 +25,7 @@ from pixelwise.metrics.depth import DepthMetrics, Protocol
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.depth import DepthPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, mirrored
 from pixelwise.training import Optimizer, Schedule
 
 SURVEYED = 64
@@ -97,12 +97,9 @@ class Task(PixelTask):
         self.mirrors = config.flip_test
         self.primary = config.protocol.name("abs_rel")
 
-    def encode(self, batch: Batch) -> Batch:
-        """Bring the image to [0, 1] and the depth to the codec's sheet, NaN where there is nothing to learn."""
-        encoded = {"image": unit(batch["image"])}
-        if "depth" in batch:
-            encoded["depth"] = self.codec.encode(batch["depth"])
-        return encoded
+    def targets(self, batch: Batch) -> Batch:
+        """Return the depth as the codec's sheet, NaN where there is nothing to learn."""
+        return {"depth": self.codec.encode(batch["depth"])} if "depth" in batch else {}
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `depth`, `(B, 1, H, W)` in the codec's unit."""
@@ -132,8 +129,8 @@ class Task(PixelTask):
         """Return the sheet, averaged with the mirrored image's if asked for."""
         depth = self.forward(networks, batch)["depth"].float()
         if self.mirrors:
-            mirrored = self.forward(networks, {"image": batch["image"].flip(-1)})["depth"].float()
-            depth = (depth + self.codec.flip(mirrored)) / 2
+            other = self.forward(networks, {"image": mirrored(batch)})["depth"].float()
+            depth = (depth + self.codec.flip(other)) / 2
         return {"depth": depth}
 
     def blank(self, sample: Sample) -> DepthPrediction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixelwise.config import Choices
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import world
+from pixelwise.data.datasets import dense_folder, world
 from pixelwise.data.sample import Batch, Sample
 from pixelwise.errors import UsageError
 from pixelwise.geometry.tiles import Tile
@@ -24,8 +24,11 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.several import SeveralPrediction
 from pixelwise.recipe import TASKS, Recipe, TaskConfig, recipe
-from pixelwise.task import Phase, PixelTask, Predictor, full_resolution, image_of, unit
+from pixelwise.task import Phase, PixelTask, Predictor, full_resolution, image_of, mirrored
 from pixelwise.training import Optimizer, Schedule
+
+Seen = Sequence[tuple[Tensor, Tensor]]
+"""Images that the network was shown, and its maps of them."""
 
 
 class Config(TaskConfig):
@@ -93,13 +96,9 @@ class Task(PixelTask):
             built["uncertainty"] = Uncertainty(len(self.parts))
         return built
 
-    def encode(self, batch: Batch) -> Batch:
-        """Bring the image to [0, 1]; let each part encode its truth, called `part.target`."""
-        encoded = {"image": unit(batch["image"])}
-        for name, part in self.parts.items():
-            targets = part.encode(batch)
-            encoded |= {f"{name}.{key}": value for key, value in targets.items() if key != "image"}
-        return encoded
+    def targets(self, batch: Batch) -> Batch:
+        """Return the targets of every part, called `part.target`."""
+        return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.targets(batch).items()}
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `maps`, the sheets of all parts, `(B, sum, H, W)`."""
@@ -120,23 +119,22 @@ class Task(PixelTask):
     def _loss(self, name: str, phase: str, network: nn.Module, batch: Batch, maps: Tensor) -> dict[str, Tensor]:
         own = {key.removeprefix(f"{name}."): value for key, value in batch.items() if key.startswith(f"{name}.")}
         own["image"] = batch["image"]
-        alone = {"network": self._alone(name, network, batch["image"], maps)}
+        alone = {"network": self._alone(name, network, [(batch["image"], maps)])}
         return self.parts[name].loss(phase, alone, own, self.parts[name].forward(alone, own))
 
-    def _alone(self, name: str, network: nn.Module, image: Tensor, maps: Tensor) -> nn.Module:
+    def _alone(self, name: str, network: nn.Module, seen: Seen) -> nn.Module:
         """Return the network as the part called `name` would see it if there were no others."""
         ends = torch.tensor([0, *(part.codec.channels for part in self.parts.values())]).cumsum(0).tolist()
         first, last = dict(zip(self.parts, pairwise(ends), strict=True))[name]
-        return _Alone(network, slice(first, last), image, maps)
+        return _Alone(network, slice(first, last), seen)
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return what every part responds, one after the other."""
-        network, image = networks["network"], batch["image"]
-        maps = network(image)
-        answers = [
-            part.respond({"network": self._alone(name, network, image, maps)}, {"image": image})
-            for name, part in self.parts.items()
-        ]
+        """Return what every part responds, one after the other; all are shown the same mirrored image."""
+        network, shown = networks["network"], {"image": batch["image"]}
+        if self.mirrors:
+            shown["mirrored"] = mirrored(batch)
+        seen = [(image, network(image)) for image in shown.values()]
+        answers = [part.respond({"network": self._alone(name, network, seen)}, shown) for name, part in self.parts.items()]
         return {"maps": torch.cat([maps for answer in answers for maps in answer.values()], 1)}
 
     def answers(self, outputs: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
@@ -202,16 +200,17 @@ class SeveralMetrics:
 
 
 class _Alone(nn.Module):
-    """Some sheets of a network, which for one image have been computed already."""
+    """Some sheets of a network, which for some images have been computed already."""
 
-    def __init__(self, network: nn.Module, sheets: slice, image: Tensor, maps: Tensor) -> None:
+    def __init__(self, network: nn.Module, sheets: slice, seen: Seen) -> None:
         super().__init__()
         self.whole = [network]  # a list, so that it is not registered, moved or put into evaluation mode here
-        self.sheets, self.image, self.maps = sheets, image, maps
+        self.sheets, self.seen = sheets, seen
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the sheets for `image`."""
-        maps: Tensor = self.maps if image is self.image else self.whole[0](image)
+        found = next((maps for known, maps in self.seen if known is image), None)
+        maps: Tensor = self.whole[0](image) if found is None else found
         return maps[:, self.sheets]
 
 
@@ -257,4 +256,31 @@ def world_multitask() -> Recipe:
         steps=400,
         batch_size=16,
         evaluate_every=100,
+    )
+
+
+@recipe
+def multitask() -> Recipe:
+    """Your own folder of images with labels, depth, normals and boundaries beside them: data.root=FOLDER.
+
+    A start, not a result: seen at 240 x 320, mirrored and recoloured a little. task.parts.NAME=null leaves out what you do not
+    have. Set task.parts.depth.range to the metres of your scenes, and view.size and steps to your data.
+    """
+    base = world_multitask()
+    parts = {
+        "labels": {"kind": "segmentation"},
+        "depth": {"kind": "depth", "loss": {"l1": 1.0, "gradient": 0.5}},
+        "normals": {"kind": "surface_normals"},
+        "boundaries": {"kind": "boundaries", "thresholds": 33},
+    }
+    return base.model_copy(
+        update={
+            "name": "multitask",
+            "task": Config.model_validate({"parts": parts}),
+            "data": dense_folder.Config(root="data/dense"),
+            "view": View(size=(240, 320)),
+            "steps": 2000,
+            "batch_size": 8,
+            "evaluate_every": 500,
+        }
     )

@@ -37,7 +37,7 @@ from pixelwise.nn.networks import unet
 from pixelwise.predictions.labels import LabelPrediction
 from pixelwise.predictions.masks import MasksPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import PixelTask, Predictor, image_of, unit
+from pixelwise.task import PixelTask, Predictor, image_of, mirrored
 from pixelwise.training import Optimizer, Schedule
 
 PARTS = 10**6
@@ -146,12 +146,10 @@ class Task(PixelTask):
             what = "task.scales_test needs view.fit=stretch or letterbox: a zoomed tile is not part of the zoomed picture"
             raise UsageError(what, "set view.fit, or leave task.scales_test out")
 
-    def encode(self, batch: Batch) -> Batch:
-        """Bring the image to [0, 1]; turn the truth into targets."""
-        encoded, field = {"image": unit(batch["image"])}, self.fields[1]
-        if field in batch:
-            encoded |= self.codec.encode(batch[field])
-        return encoded
+    def targets(self, batch: Batch) -> Batch:
+        """Return the labels or masks as the codec wants them."""
+        field = self.fields[1]
+        return self.codec.encode(batch[field]) if field in batch else {}
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `logits`, `(B, sheets, H, W)`."""
@@ -172,8 +170,8 @@ class Task(PixelTask):
         image = batch["image"]
         answers = [self._zoomed(networks, image, scale) for scale in self.config.scales_test]
         if self.config.flip_test:
-            mirrored = image.flip(-1)
-            answers += [self.codec.flip(self._zoomed(networks, mirrored, scale)) for scale in self.config.scales_test]
+            other = mirrored(batch)
+            answers += [self.codec.flip(self._zoomed(networks, other, scale)) for scale in self.config.scales_test]
         return {"logits": self.codec.averaged(torch.stack(answers)) if len(answers) > 1 else answers[0]}
 
     def _zoomed(self, networks: Mapping[str, nn.Module], image: Tensor, scale: float) -> Tensor:

@@ -12,16 +12,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Setting
 
-from pixelwise.data.boundary_files import Reading, decode_boundaries
+from pixelwise.data.boundary_files import Reading, read_boundaries
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, Source, existing_folder
 from pixelwise.data.files import ValFraction, checked, images_in, part, require_pairs, split_folder
 from pixelwise.data.images import decode_image
 from pixelwise.data.labels import require_same_size
-from pixelwise.data.sample import Boundaries, Field, Image, Sample
+from pixelwise.data.sample import Field, Image, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
-
-BITS = "boundaries are nowhere as bright as half of white, which looks like bits of annotators: set data.reading=bits"
 
 
 class Config(DataConfig):
@@ -95,15 +93,7 @@ class BoundaryFolder(Dataset):
             pixels = decode_image(image, self.notes)
             read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
         if "boundaries" in fields:
-            drawn = decode_boundaries(boundaries, self.reading)
-            if (
-                self.reading == "grey"
-                and boundaries.suffix.lower() != ".mat"
-                and 0 < drawn.max() < 0.5
-                and BITS not in self.notes
-            ):
-                self.notes.append(BITS)
-            read["boundaries"] = Boundaries(drawn, Frame.of(drawn.shape[1:]))
+            read["boundaries"] = read_boundaries(boundaries, self.reading, self.notes)
         require_same_size(read, (image, boundaries))
         return Sample(key, {name: read[name] for name in fields})
 

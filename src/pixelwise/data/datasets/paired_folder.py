@@ -83,6 +83,8 @@ class PairedFolder(Dataset):
         self.pairs, self.scheme = list(pairs), scheme[0] if scheme else None
         self.labelled = scheme[1] if scheme else frozenset()
         self.meta = self.scheme.meta if self.scheme else Meta()
+        if self.scheme:
+            self.scheme.notes = self.notes
 
     def __len__(self) -> int:
         return len(self.pairs)

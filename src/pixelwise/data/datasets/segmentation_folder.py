@@ -51,7 +51,7 @@ class SegmentationFolder(Dataset):
     fields = ("image", "labels")
 
     def __init__(self, items: Sequence[tuple[str, Path, Path]], scheme: LabelScheme) -> None:
-        self.items, self.scheme, self.meta = list(items), scheme, scheme.meta
+        self.items, self.scheme, self.meta, self.notes = list(items), scheme, scheme.meta, scheme.notes
 
     def __len__(self) -> int:
         return len(self.items)

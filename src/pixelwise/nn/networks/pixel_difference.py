@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 from pydantic import Field
@@ -88,12 +87,3 @@ class PixelDifferenceNetwork(nn.Module):
             found[int(stride)] = maps
         scores: Tensor = self.sides(found, height, width)
         return scores
-
-    def plain(self) -> PixelDifferenceNetwork:
-        """Return a copy of plain convolutions only, for deployment: equal but for rounding."""
-        converted = copy.deepcopy(self)
-        for module in list(converted.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, PixelDifference):
-                    setattr(module, name, child.plain())
-        return converted
