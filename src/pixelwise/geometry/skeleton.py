@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -12,14 +12,20 @@ from pixelwise.config import Config
 
 _SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
 _SIDES |= {right: left for left, right in _SIDES.items()}
-_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])")
+_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])|(?<=[a-z])[LR](?![a-z])")
 
 
 def swap_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which point takes each point's name in a mirror, by left/right or l/r in the names; empty if none does."""
+    """Return which point takes each point's name in a mirror, by left/right or l/r (`l_hip`, `wingL`) in the names."""
     places = {name: i for i, name in enumerate(names)}
     swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
     return () if swap == tuple(range(len(names))) else swap
+
+
+def side_of(name: str) -> Literal["left", "right", ""]:
+    """Return the side that the name of a point says, if it says one."""
+    found = _SIDE.search(name)
+    return "" if found is None else "left" if found[0] in ("left", "Left", "LEFT", "l", "L") else "right"
 
 
 class Skeleton(Config):
