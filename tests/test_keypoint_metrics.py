@@ -109,7 +109,7 @@ def test_bins_hold_equally_many_and_equal_confidences_stay_together() -> None:
     errors = torch.tensor([0.0, 3, 1, INF, 2, 1])
     assert calibration(confidence, errors, 1.5, bins=3) == [
         Bin(pytest.approx(0.1), 0.5, 4, 2.5, 0.75),
-        Bin(pytest.approx(0.8), pytest.approx(0.9), 2, 0, 0),
+        Bin(pytest.approx(0.8), pytest.approx(0.9), 2, 0.5, 0),
     ]
 
 
