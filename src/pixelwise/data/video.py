@@ -1,6 +1,6 @@
 """The frames of a video file, or of a folder of images, one after another: each is decoded once and keeps its own time.
 
-Video files are read and written with PyAV (`pip install 'pixelwise[video]'`), which is imported only then; folders need nothing.
+Video files are read and written with PyAV (`pip install 'pixelwise[video]'`), imported only then; folders need nothing.
 """
 
 from __future__ import annotations
@@ -62,11 +62,15 @@ class Writer(ABC):
     def write(self, shot: Shot, picture: PillowImage.Image) -> None:
         """Add the picture of the next frame."""
 
+    def complete(self) -> None:  # noqa: B027 (a hook)
+        """Write what is held back; by default nothing is."""
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Complete the file."""
+        self.complete()
 
 
 class Footage(ABC):
@@ -90,7 +94,7 @@ class Footage(ABC):
 
     @abstractmethod
     def writer(self, target: Path) -> Writer:
-        """Return what writes pictures of the frames to `target`, with the suffix that fits."""
+        """Return what writes pictures of the frames to `target`, with the suffix added that fits."""
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -149,7 +153,9 @@ class FolderWriter(Writer):
 
 def _av() -> Any:
     if find_spec("av") is None:
-        raise UsageError("reading a video needs av", "pip install 'pixelwise[video]'; or name a folder of its frames, with frames=true")
+        raise UsageError(
+            "reading a video needs av", "pip install 'pixelwise[video]'; or name a folder of its frames, with frames=true"
+        )
     import av
 
     return av
@@ -216,7 +222,7 @@ class VideoFile(Footage):
 
     def writer(self, target: Path) -> Writer:
         """Return what writes a video beside the sound of this one."""
-        return VideoWriter(target.with_suffix(".mp4"), self)
+        return VideoWriter(Path(f"{target}.mp4"), self)
 
 
 class VideoWriter(Writer):
@@ -278,7 +284,7 @@ class VideoWriter(Writer):
             self._container.mux(self._next)
             self._next = next(self._sound, None)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def complete(self) -> None:
         """Write what the encoder holds back, and the sound that is left."""
         with self._open:
             if self._stream is not None:
