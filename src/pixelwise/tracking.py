@@ -18,6 +18,8 @@ from pixelwise.predictions.keypoints import KeypointsPrediction
 
 SIGMA = 0.1
 """Of every point where the skeleton has no sigmas."""
+MOVES = 2.0
+"""By which sigmas are multiplied: from frame to frame people move further than their labels differ."""
 LEAST = 0.1
 """Similarity below which nobody is taken for somebody known."""
 MEMORY = 30
@@ -63,9 +65,9 @@ class Tracker:
     """Gives the people of frame after frame their identities.
 
     Each frame's instances are assigned to the tracks of the last `memory` frames so that the sum of the similarities is the
-    greatest (those below 0.1 count nothing); who is left begins a track. Similarity is OKS with the skeleton's sigmas, or 0.1
-    for every point, and an area of 0.53 times the box around the track's points. Two who are at the same place in the same
-    pose may swap; who crosses at an even pace does not.
+    greatest (those below 0.1 count nothing); who is left begins a track. Similarity is OKS with twice the skeleton's sigmas,
+    or 0.2 for every point, and an area of 0.53 times the box around the track's points. Two who are in
+    the same place and pose may swap; those who cross at an even pace do not.
 
     Attributes:
         tracks: Everybody seen so far.
@@ -102,7 +104,7 @@ class Tracker:
             return []
         known = torch.stack([track.expected(number) for track in tracks])
         presence = torch.where(known.isfinite().all(-1), Presence.VISIBLE, Presence.UNKNOWN)
-        sigmas = prediction.skeleton.sigmas or (SIGMA,) * known.shape[1]
+        sigmas = [MOVES * sigma for sigma in prediction.skeleton.sigmas or (SIGMA,) * known.shape[1]]
         least = (SMALL * torch.tensor(prediction.image.shape[-2:]).double().norm()).square()
         similarity = object_keypoint_similarity(points, known, presence, _areas(known).clamp(min=least), sigmas)
         similarity = similarity.where(similarity >= LEAST, 0.0)
