@@ -62,7 +62,7 @@ class OneEuro:
             self._time = torch.full_like(values, time)
         seen, begun = ~values.isnan(), ~self._value.isnan()
         past = (time - self._time).where(seen & begun, 1.0)
-        speed = _low_pass((values - self._value) / past, self._speed, torch.tensor(self.speed_cutoff), past)
+        speed = _low_pass((values - self._value) / past, self._speed, torch.full_like(past, self.speed_cutoff), past)
         value = _low_pass(values, self._value, self.least_cutoff + self.beta * speed.abs(), past)
         self._speed = speed.where(seen & begun, self._speed)
         self._value = value.where(begun, values).where(seen, self._value)
