@@ -218,7 +218,7 @@ class VideoFile(Footage):
         if damaged:
             self.flaws.append(f"{damaged} of {found} frames are damaged")
         if self.count and found < self.count:
-            self.flaws.append(f"the file ends after {found} of {self.count} frames")
+            self.flaws.append(f"the file announces {self.count} frames and ends after {found}")
 
     def writer(self, target: Path) -> Writer:
         """Return what writes a video beside the sound of this one."""
