@@ -1,4 +1,4 @@
-"""Prediction over many files: a bad file is reported and passed over, the others are done."""
+"""Prediction over many files, images and videos: a bad file is reported and passed over, the others are done."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from pixelwise.asked import Footage
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
-from pixelwise.errors import DataError, PixelwiseError
+from pixelwise.errors import DataError, PixelwiseError, UsageError
+from pixelwise.footage import is_video, predict_footage
 from pixelwise.model import Model, Precision, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
@@ -52,21 +54,23 @@ def predict_files(
     maps: bool = False,
     precision: Precision = "float32",
     changes: Sequence[str] = (),
+    footage: Footage = Footage(),  # noqa: B008 (immutable)
 ) -> dict[str, Any]:
-    """Predict for every image and save each answer below `out`; `memory` and the rest are as for `load`.
+    """Predict for every image and video and save each answer below `out`; `memory` to `changes` are as for `load`.
 
-    With `maps`, a classifier's score maps are saved beside each answer.
+    With `maps`, a classifier's score maps are saved beside each answer. With `footage.frames` a folder is a video.
 
     Returns:
         `model`, `out`, `predictions` (a list of `file`, `saved` and the answer, with `notes` if there is something to know
-        about it) and `failed` (a list of `file` and `error`).
+        about it), `videos` (a list of what `predict_footage` returns) and `failed` (a list of `file` and `error`).
 
     Raises:
         UsageError: There are no score maps of this model.
     """
     model = load(folder, memory=memory, tiles=tiles, precision=precision, changes=changes)
     dense = DenseClassifier(model) if maps else None
-    found = list(images_in(paths, out))
+    videos = [path for path in paths if is_video(path) or (footage.frames and path.is_dir())]
+    found = list(images_in([path for path in paths if path not in videos], out))
     console = Console(stderr=True)
     predictions: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -80,10 +84,36 @@ def predict_files(
                 done["maps"] = _maps(dense, path, _free(target.with_suffix(".maps.png"), taken), images)
             predictions.append(done)
         except PixelwiseError as error:
-            hint = "" if error.hint == SKIP_HINT else error.hint  # bad files are passed over here as it is
-            print(f"error: {error}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
-            failed.append({"file": str(path), "error": str(error)})
-    return {"model": str(folder), "out": str(out), "predictions": predictions, "failed": failed}
+            failed.append(_failure(path, error))
+    watched: list[dict[str, Any]] = []
+    for path in videos:
+        try:
+            watched.append(_watched(model, path, _unsuffixed(out / path.name, taken), footage))
+        except UsageError:
+            raise
+        except PixelwiseError as error:
+            failed.append(_failure(path, error))
+    return {"model": str(folder), "out": str(out), "predictions": predictions, "videos": watched, "failed": failed}
+
+
+def _failure(path: Path, error: PixelwiseError) -> dict[str, str]:
+    hint = "" if error.hint == SKIP_HINT else error.hint  # bad files are passed over here as it is
+    print(f"error: {error}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr)
+    return {"file": str(path), "error": str(error)}
+
+
+def _watched(model: Model, path: Path, target: Path, footage: Footage) -> dict[str, Any]:
+    done = predict_footage(model, path, target, footage)
+    for kind, texts in (("note", done["notes"]), ("error", done["flaws"])):
+        for text in texts:
+            print(f"{kind}: {path}: {text}", file=sys.stderr)
+    return done
+
+
+def _unsuffixed(path: Path, taken: set[Path]) -> Path:
+    """Return where the answers for a video go, without suffix."""
+    free = _free(path, taken)
+    return free.with_name(free.name.removesuffix(".png"))
 
 
 def _free(path: Path, taken: set[Path]) -> Path:

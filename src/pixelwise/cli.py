@@ -16,18 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pixelwise import __version__
+from pixelwise.asked import TAKES, asked
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
 from pixelwise.instructions import EPILOG, LABORATORY, NETWORKS
-from pixelwise.overrides import parse_bytes, parse_size, parse_value, split_override
+from pixelwise.overrides import choice, options, parse_size, split_override
 
 CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
-TILES = ("auto", "exact", "blended")
-PRECISIONS = ("float32", "bfloat16")
-PREDICT_TAKES = (
-    f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}, "
-    "and of task.* what says how to answer, such as task.flip_test=true"
-)
 PIXELS = ("uint8", "float32")
 OPSETS = range(18, 24)
 EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
@@ -72,9 +67,9 @@ def parser() -> Parser:
     one = verb("evaluate", "measure a run beside trivial baselines", json_output=True)
     one.add_argument("run", metavar="RUN")
     one.add_argument("pairs", nargs="*", metavar="key=value", help="split=val, limit=N, data.root=FOLDER")
-    one = verb("predict", "apply a model to images or folders of images", json_output=True)
+    one = verb("predict", "apply a model to images, folders of images, and videos", json_output=True)
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
-    one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images and folders; {PREDICT_TAKES}")
+    one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")
     one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
     one = verb("export", "write a model as one ONNX file, decoding included, and check it", json_output=True)
     one.add_argument("model", metavar="RUN", help="a run folder or a model folder")
@@ -163,32 +158,6 @@ def _flags_first(words: list[str]) -> list[str]:
     return words[:verb] + sorted(words[verb:], key=lambda word: not word.startswith("-"))
 
 
-def _options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
-    """Take the verb's own options out of the pairs; what is left are settings."""
-    options: dict[str, Any] = {}
-    left = []
-    for pair in pairs:
-        key, text = split_override(pair)
-        if key not in allowed:
-            left.append(pair)
-            continue
-        number = allowed[key] is int
-        value = parse_value(text) if number else text
-        if (type(value) is not int or value < 1) if number else not text:
-            wanted, example = ("positive integer", 10) if number else ("name", "NAME")
-            raise UsageError(f"{key} = {text!r}: should be a {wanted}", f"for example {key}={example}")
-        options[key] = value
-    return options, left
-
-
-def _choice(key: str, options: dict[str, Any], choices: Sequence[str]) -> Any:
-    """Return the chosen one of `choices`, by default the first."""
-    value = options.get(key, choices[0])
-    if value not in choices:
-        raise UsageError(f"{key} = {value!r}: should be one of {', '.join(choices)}", did_you_mean(value, choices))
-    return value
-
-
 def _nearby(missing: Path) -> str:
     """Return a hint that names the nearest folder beside a missing one."""
     parent = missing.parent
@@ -244,7 +213,7 @@ def check_data(chosen: argparse.Namespace) -> int:
     named = [word for word in chosen.words if "=" not in word or Path(word).exists()]
     if len(named) > 1:
         raise UsageError(f"check takes one recipe, not {' and '.join(named)}", "settings are written key=value")
-    options, pairs = _options([word for word in chosen.words if word not in named], {"out": str})
+    taken, pairs = options([word for word in chosen.words if word not in named], {"out": str})
     what = named[0] if named else recipe_for(pairs)
     if what in index() or not Path(what).exists():
         check(what, pairs)
@@ -254,7 +223,7 @@ def check_data(chosen: argparse.Namespace) -> int:
     from pixelwise.checking import check_data as checked
     from pixelwise.recipe import find_recipe
 
-    found, out = checked(find_recipe(what).override(pairs)), Path(options.get("out", "check"))
+    found, out = checked(find_recipe(what).override(pairs)), Path(taken.get("out", "check"))
     write(found, out)
     if chosen.json:
         _print_json(found.to_json() | {"out": str(out)})
@@ -267,10 +236,10 @@ def train(chosen: argparse.Namespace) -> int:
     """Train, replay or resume."""
     from pixelwise.index import check, check_saved, index
 
-    options, pairs = _options(chosen.pairs, {"out": str})
+    taken, pairs = options(chosen.pairs, {"out": str})
     what = Path(chosen.what)
     if (what / "recipe.json").is_file():
-        if options or pairs:
+        if taken or pairs:
             raise UsageError(
                 f"{what} is resumed as it was begun; {' '.join(chosen.pairs)} cannot change it",
                 f"to begin anew: pixelwise train {what}/recipe.json {' '.join(chosen.pairs)}",
@@ -290,7 +259,7 @@ def train(chosen: argparse.Namespace) -> int:
 
         made = find_recipe(chosen.what).override(pairs)
         data = Data.of(made)  # so that a mistake in the data leaves no folder behind
-        folder = start(data.settled(made), Path(options["out"]) if "out" in options else None)
+        folder = start(data.settled(made), Path(taken["out"]) if "out" in taken else None)
     from pixelwise.run import proceed, summary
 
     proceed(folder, data)
@@ -301,7 +270,7 @@ def train(chosen: argparse.Namespace) -> int:
 
 def evaluate(chosen: argparse.Namespace) -> int:
     """Print the metrics of a run beside the baselines."""
-    options, pairs = _options(chosen.pairs, {"split": str, "limit": int})
+    taken, pairs = options(chosen.pairs, {"split": str, "limit": int})
     if not (Path(chosen.run) / "recipe.json").is_file():
         hint = _nearby(Path(chosen.run)) or "pixelwise train makes one"
         raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", hint)
@@ -316,9 +285,9 @@ def evaluate(chosen: argparse.Namespace) -> int:
     from pixelwise.evaluation import text_table
     from pixelwise.run import open_run
 
-    split = options.get("split", "val")
+    split = taken.get("split", "val")
     model, train_data, data = open_run(Path(chosen.run), split, pairs)
-    result, _ = measured(model, train_data, data, split, options.get("limit"))
+    result, _ = measured(model, train_data, data, split, taken.get("limit"))
     if chosen.json:
         _print_json(result)
     else:
@@ -327,32 +296,24 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
 
 def predict(chosen: argparse.Namespace) -> int:
-    """Predict for every image; report and pass over those that cannot be read."""
-    changes = [word for word in chosen.images if word.startswith("task.") and "=" in word]
-    pairs = [word for word in chosen.images if word.startswith(("out=", "memory=", "tiles=", "precision="))]
-    options, _ = _options(pairs, dict.fromkeys(("out", "memory", "tiles", "precision"), str))
-    memory = parse_bytes(options["memory"]) if "memory" in options else None
-    tiles = _choice("tiles", options, TILES)
-    precision = _choice("precision", options, PRECISIONS)
-    paths = [Path(word) for word in chosen.images if word not in (*pairs, *changes)]
-    for path in paths:
-        if "=" in path.name and not path.exists():
-            raise UsageError(f"predict has no setting {path.name.partition('=')[0]!r}", f"it takes {PREDICT_TAKES}")
-    if not paths:
-        raise UsageError("no images to predict for", "pixelwise predict MODEL IMAGE...")
+    """Predict for every image and video; report and pass over those that cannot be read."""
+    request = asked(chosen.images)
     folder = _model_folder(chosen.model)
     from pixelwise.batch import predict_files
 
-    out = Path(options.get("out", "predictions"))
-    outcome = predict_files(folder, paths, out, memory, tiles, chosen.maps, precision, changes)
+    paths, out, memory, tiles, precision, changes, footage = request
+    outcome = predict_files(folder, paths, out, memory, tiles, chosen.maps, precision, changes, footage)
     if chosen.json:
         _print_json(outcome)
     else:
         for done in outcome["predictions"]:
             if "says" in done:
                 print(f"{done['file']}  {done['says']}")
-        print(f"predicted: {len(outcome['predictions'])} (in {outcome['out']})  failed: {len(outcome['failed'])}")
-    return 1 if outcome["failed"] else 0
+        for video in outcome["videos"]:
+            print(f"{video['file']}  {video['frames']} frames: {', '.join(video['saved'])}")
+        done = len(outcome["predictions"]) + len(outcome["videos"])
+        print(f"predicted: {done} (in {outcome['out']})  failed: {len(outcome['failed'])}")
+    return 1 if outcome["failed"] or any(video["flaws"] for video in outcome["videos"]) else 0
 
 
 def _model_folder(named: str) -> Path:
@@ -364,8 +325,8 @@ def _model_folder(named: str) -> Path:
 
 def export(chosen: argparse.Namespace) -> int:
     """Write the ONNX file and say how far its answers are from torch's."""
-    options, left = _options(chosen.pairs, {"opset": int, "input": str})
-    opset, pixels, out = options.get("opset", OPSETS[0]), _choice("input", options, PIXELS), Path(chosen.out)
+    taken, left = options(chosen.pairs, {"opset": int, "input": str})
+    opset, pixels, out = taken.get("opset", OPSETS[0]), choice("input", taken, PIXELS), Path(chosen.out)
     if left:
         raise UsageError(f"export has no setting {split_override(left[0])[0]!r}", f"it takes {EXPORT_TAKES}")
     if opset not in OPSETS:
@@ -391,12 +352,12 @@ def export(chosen: argparse.Namespace) -> int:
 
 def demo(chosen: argparse.Namespace) -> int:
     """Train three small models and write one report."""
-    options, left = _options(chosen.pairs, {"out": str, "steps": int})
+    taken, left = options(chosen.pairs, {"out": str, "steps": int})
     if left:
         raise UsageError(f"unknown setting {split_override(left[0])[0]!r}", "the demo takes out=DIR and steps=N")
     from pixelwise.demo import demonstrate
 
-    return demonstrate(Path(options["out"]) if "out" in options else None, options.get("steps"))
+    return demonstrate(Path(taken["out"]) if "out" in taken else None, taken.get("steps"))
 
 
 def lab(chosen: argparse.Namespace) -> int:
@@ -405,17 +366,17 @@ def lab(chosen: argparse.Namespace) -> int:
 
     if chosen.name is None:
         return _list_experiments(experiments(), chosen.json)
-    options, pairs = _options(chosen.pairs, {"out": str})
-    taken = shared_settings(pairs, experiments()) if chosen.name == "all" else {chosen.name: pairs}
-    for name, own in taken.items():
+    taken, pairs = options(chosen.pairs, {"out": str})
+    settings = shared_settings(pairs, experiments()) if chosen.name == "all" else {chosen.name: pairs}
+    for name, own in settings.items():
         check_settings(name, experiment(name)["settings"], own)
     from pixelwise.laboratory import perform
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if chosen.json else sys.stdout, flush=True)
 
-    out = Path(options.get("out", "lab"))
-    records = [perform(name, own, out, say) for name, own in taken.items()]
+    out = Path(taken.get("out", "lab"))
+    records = [perform(name, own, out, say) for name, own in settings.items()]
     if chosen.json:
         _print_json({"out": str(out), "experiments": records})
     else:
@@ -441,23 +402,23 @@ def analyse(chosen: argparse.Namespace) -> int:
     if "=" in chosen.network:
         raise UsageError("analyse needs the name of a network first", "pixelwise analyse lists them")
     numbers = dict.fromkeys(("batch", "channels", "outputs", "detail"), int)
-    options, pairs = _options(chosen.pairs, {**numbers, "size": str, "out": str})
-    size = parse_size(options["size"]) if "size" in options else None
-    if options.get("out", "").endswith(".html"):
-        raise UsageError(f"out={options['out']} should be a folder", f"out={options['out'].removesuffix('.html')}")
+    taken, pairs = options(chosen.pairs, {**numbers, "size": str, "out": str})
+    size = parse_size(taken["size"]) if "size" in taken else None
+    if taken.get("out", "").endswith(".html"):
+        raise UsageError(f"out={taken['out']} should be a folder", f"out={taken['out'].removesuffix('.html')}")
     from pixelwise.analysis import Request, answer
     from pixelwise.analysis_report import as_json, as_text, write
     from pixelwise.catalogue import Wanted
 
-    wanted = Wanted(options.get("channels"), options.get("outputs"), pairs)
-    batch = options.get("batch", 1)
-    found = answer(Request(chosen.network, wanted, size, batch, chosen.train, chosen.measure, influence="out" in options))
-    if "out" in options:
-        write(found, Path(options["out"]))
+    wanted = Wanted(taken.get("channels"), taken.get("outputs"), pairs)
+    batch = taken.get("batch", 1)
+    found = answer(Request(chosen.network, wanted, size, batch, chosen.train, chosen.measure, influence="out" in taken))
+    if "out" in taken:
+        write(found, Path(taken["out"]))
     if chosen.json:
         _print_json(as_json(found))
     else:
-        print(as_text(found, options.get("detail")))
+        print(as_text(found, taken.get("detail")))
     return 0
 
 

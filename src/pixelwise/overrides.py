@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import typing
+from collections.abc import Sequence
 from typing import Any
 
-from pixelwise.errors import UsageError
+from pixelwise.errors import UsageError, did_you_mean
 
 
 def split_override(pair: str) -> tuple[str, str]:
@@ -76,3 +77,41 @@ def _listed(text: str, value: Any, held: tuple[Any, ...], only: bool) -> Any:
     parts = text.split(",")
     kinds = held[:1] * len(parts) if held[-1] is Ellipsis else (*held, *[None] * len(parts))
     return [parse_value(part, kind) for part, kind in zip(parts, kinds, strict=False)]
+
+
+def options(pairs: Sequence[str], allowed: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
+    """Take a verb's own options out of the pairs; what is left are settings.
+
+    Args:
+        pairs: `key=value` each.
+        allowed: The options: `int` for a positive number, `str` for a text that is not empty.
+
+    Raises:
+        UsageError: The value of an option means nothing.
+    """
+    taken: dict[str, Any] = {}
+    left = []
+    for pair in pairs:
+        key, text = split_override(pair)
+        if key not in allowed:
+            left.append(pair)
+            continue
+        number = allowed[key] is int
+        value = parse_value(text) if number else text
+        if (type(value) is not int or value < 1) if number else not text:
+            wanted, example = ("positive integer", 10) if number else ("name", "NAME")
+            raise UsageError(f"{key} = {text!r}: should be a {wanted}", f"for example {key}={example}")
+        taken[key] = value
+    return taken, left
+
+
+def choice(key: str, taken: dict[str, Any], choices: Sequence[str]) -> Any:
+    """Return the one of `choices` that was taken for `key`, by default the first.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    value = taken.get(key, choices[0])
+    if value not in choices:
+        raise UsageError(f"{key} = {value!r}: should be one of {', '.join(choices)}", did_you_mean(value, choices))
+    return value

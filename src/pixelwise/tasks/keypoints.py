@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+from PIL import Image as PillowImage
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,7 +21,8 @@ from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
-from pixelwise.metrics.keypoints import KeypointMetrics
+from pixelwise.metrics.keypoint_pictures import keypoint_pictures
+from pixelwise.metrics.keypoints import KeypointMetrics, norms_of
 from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import regressor, unet
 from pixelwise.predictions.keypoints import KeypointsPrediction
@@ -46,6 +48,9 @@ class Config(TaskConfig):
     )
     sigma: float = Field(default=4.0, gt=0, description="width of the Gaussians, in pixels of the network's input")
     background: bool = Field(default=False, description="add the sheet that says: no key point here")
+    norm: tuple[str, str] | None = Field(
+        default=None, description="two points, by name or number, by whose distance errors are divided too"
+    )
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
 
 
@@ -62,6 +67,7 @@ class Task(BaseTask):
             raise DataError("key points need names", 'give the names of the points in the JSON: {"names": [...]}')
         self.fields = ("image", config.field)
         self.points = len(meta.skeleton.names)
+        self.norms = norms_of(meta.skeleton.names, config.norm)
         self.codec = self._coordinates() if config.target == "coordinates" else self._heatmaps(stride=1)
 
     def _coordinates(self) -> CoordinatesCodec:
@@ -157,12 +163,16 @@ class Task(BaseTask):
 
     def metrics(self) -> KeypointMetrics:
         """Distances in the image's own pixels."""
-        return KeypointMetrics()
+        return KeypointMetrics(self.norms, names=self.meta.skeleton.names)
 
     def score(self, metrics: KeypointMetrics, prediction: KeypointsPrediction, sample: Sample) -> None:
         """Measure the labelled points."""
         points, presence = self._first(sample)
-        metrics.update(prediction.points, points[None], presence[None])
+        metrics.update(prediction.points, points[None], presence[None], prediction.confidence)
+
+    def pictures(self, metrics: KeypointMetrics) -> dict[str, PillowImage.Image]:
+        """Draw how the errors are distributed, and what the confidence is worth."""
+        return keypoint_pictures(metrics)
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The mean shape; the mean of the 3 most similar images; ridge regression from a 24 x 32 grey thumbnail."""
