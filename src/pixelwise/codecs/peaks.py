@@ -35,7 +35,8 @@ def found(decoding: Decoding, logs: Tensor, beliefs: Tensor, sigma: float) -> Te
     """Return the peaks `(B, K, 2)` of sheets, (x, y) in pixels of the sheet.
 
     Args:
-        decoding: The name of a function here; `argmax` is `centre`, and `dark` is `log_taylor` of the `smoothed` beliefs.
+        decoding: The name of a function here; `argmax` is `centre`, and `dark` is
+            `log_taylor` of the `smoothed` beliefs at the largest pixel before that.
         logs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
         beliefs: The same as they are, up to a factor per sheet.
         sigma: Expected width of the peak, in pixels of the sheet.
@@ -45,7 +46,7 @@ def found(decoding: Decoding, logs: Tensor, beliefs: Tensor, sigma: float) -> Te
     if decoding == "log_taylor":
         return log_taylor(logs)
     if decoding == "dark":
-        return log_taylor(smoothed(beliefs, sigma).clamp(min=LEAST).log())
+        return log_taylor(smoothed(beliefs, sigma).clamp(min=LEAST).log(), argmax(beliefs))
     return {"local_mean": local_mean, "quarter": quarter, "argmax": centre}[decoding](beliefs)
 
 
@@ -84,7 +85,7 @@ def local_mean(beliefs: Tensor) -> Tensor:
     return torch.where(total > 0, mean, torch.stack([column, row], -1) + 0.5)
 
 
-def log_taylor(log_beliefs: Tensor) -> Tensor:
+def log_taylor(log_beliefs: Tensor, largest: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Return the largest pixel moved by one Newton step on the logarithm (DARK, Zhang et al. 2020, without its smoothing).
 
     The step is -H^-1 g with g = (l[x+1] - l[x-1]) / 2, H_xx = (l[x+2] - 2 l[x] + l[x-2]) / 4 and H_xy a quarter of the
@@ -93,11 +94,12 @@ def log_taylor(log_beliefs: Tensor) -> Tensor:
 
     Args:
         log_beliefs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
+        largest: Column and row of the pixels to start from, if not the largest of `log_beliefs`.
 
     Returns:
         `(B, K, 2)`, (x, y) in pixels of the sheet.
     """
-    column, row = argmax(log_beliefs)
+    column, row = argmax(log_beliefs) if largest is None else largest
     height, width = log_beliefs.shape[-2:]
     middle_x, middle_y = column.clamp(2, width - 3), row.clamp(2, height - 3)
 
@@ -110,9 +112,9 @@ def log_taylor(log_beliefs: Tensor) -> Tensor:
     hxx, hyy = ((at(2 * x, 2 * y) - 2 * here + at(-2 * x, -2 * y)) / 4 for x, y in ((1, 0), (0, 1)))
     hxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
     step, is_peak = _newton(gx, gy, hxx, hyy, hxy)
-    largest = torch.stack([column, row], -1)
-    moved = torch.stack([middle_x, middle_y], -1) + step - largest
-    return largest + 0.5 + torch.where(is_peak[..., None], moved, 0).clamp(-1, 1)
+    start = torch.stack([column, row], -1)
+    moved = torch.stack([middle_x, middle_y], -1) + step - start
+    return start + 0.5 + torch.where(is_peak[..., None], moved, 0).clamp(-1, 1)
 
 
 def smoothed(beliefs: Tensor, sigma: float) -> Tensor:

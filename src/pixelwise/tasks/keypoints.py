@@ -319,7 +319,7 @@ def imm_faces() -> Recipe:
     """
     return Recipe(
         name="imm_faces",
-        task=Config(sigma=3.0, loss="cross_entropy"),
+        task=Config(sigma=3.0),
         data=keypoints_json.Config(root="data/imm_faces", layout="imm58", group="person", val_groups=(29, 30, 31, 32)),
         view=View(size=(144, 192)),
         augment=Augment(flip=0.5, rotate=15, scale=(0.85, 1.15), translate=0.1, brightness=0.3, contrast=0.3, saturation=0.5),
