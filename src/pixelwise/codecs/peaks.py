@@ -35,8 +35,8 @@ def found(decoding: Decoding, logs: Tensor, beliefs: Tensor, sigma: float) -> Te
     """Return the peaks `(B, K, 2)` of sheets, (x, y) in pixels of the sheet.
 
     Args:
-        decoding: The name of a function here; `argmax` is `centre`, and `dark` is
-            `log_taylor` of the `smoothed` beliefs at the largest pixel before that.
+        decoding: The name of a function here; `argmax` is `centre`, and `dark` is `log_taylor` of the `smoothed` beliefs,
+            from the pixel that was the largest before.
         logs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
         beliefs: The same as they are, up to a factor per sheet.
         sigma: Expected width of the peak, in pixels of the sheet.
