@@ -19,8 +19,9 @@ DOCUMENTS = (
     "benchmarks/README.md",
     "docs/protocols.md",
     "docs/onnx.md",
-    "docs/pose_networks.md",
+    "docs/pose-networks.md",
     "docs/video.md",
+    "docs/keypoint-codecs.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
