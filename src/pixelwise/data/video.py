@@ -30,7 +30,10 @@ OPENING = {"protocol_whitelist": "file", "format_whitelist": "mov,matroska,avi,m
 """Only containers are ever tried, so that no playlist can name other files or addresses."""
 ENCODER = "libx264"
 QUALITY = {"crf": "18", "preset": "veryfast"}
-BT709 = 1
+BT709, BT601 = 1, 5
+"""How YUV becomes RGB, by FFmpeg's numbers of its scaler."""
+COLOUR_SPACES = {1: BT709, 7: 7, 9: 9, 10: 9}
+"""The scaler's numbers for those that streams state; others, and streams that state none, are BT.601."""
 JPEG_QUALITY = 95
 
 
@@ -196,7 +199,9 @@ class VideoFile(Footage):
             for number, frame in enumerate(self._decoded(container)):
                 stated = frame.pts if frame.pts is not None else -1
                 ticks = stated if ticks is None or stated > ticks else ticks + round(1 / self.rate / self.clock)
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                space = COLOUR_SPACES.get(frame.colorspace, BT601)
+                coloured = frame.reformat(format="rgb24", src_colorspace=space, dst_colorspace=space).to_ndarray()
+                pixels = np.rot90(coloured, frame.rotation // 90)
                 whole = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
                 yield Shot(number, float(ticks * self.clock), whole, ticks)
 
@@ -246,7 +251,7 @@ class VideoWriter(Writer):
             self._begin(*pixels.shape[:2])
         frame = self.source.av.VideoFrame.from_ndarray(_filling(pixels, *self._size), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=BT709)
-        frame.pts, frame.time_base = shot.ticks, self.source.clock
+        frame.pts, frame.time_base, frame.colorspace = shot.ticks, self.source.clock, BT709
         self._container.mux(self._stream.encode(frame))
         self._copy_sound(shot.time)
 
