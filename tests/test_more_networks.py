@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pixelwise.errors import UsageError
 from pixelwise.nn.initialisation import initialise_he
-from pixelwise.nn.networks import hourglass, residual, stack
+from pixelwise.nn.networks import hourglass, residual, stack, unet
+from pixelwise.nn.stages import stages_of
 
 
 def parameters(network: nn.Module) -> int:
@@ -105,26 +106,31 @@ def test_every_hourglass_answers() -> None:
     torch.manual_seed(0)
     network = hourglass.Config(**SMALL_HOURGLASS, stacks=3).build(3, 2)
     image = torch.rand(1, 3, 37, 53)
-    answers = network.every(image)
-    assert [answer.shape for answer in answers] == [(1, 2, 10, 14)] * 3
-    assert torch.equal(answers[-1], network(image))
+    answers = network(image, every=True)
+    assert answers.shape == (1, 3, 2, 10, 14) and stages_of(network) == 3
+    assert torch.equal(answers[:, -1], network(image))
     first = hourglass.Config(**SMALL_HOURGLASS, stacks=1).build(3, 2)
     state = {name: value for name, value in network.state_dict().items() if name in first.state_dict()}
     first.load_state_dict(state)
-    assert torch.equal(answers[0], first(image))
+    assert torch.equal(answers[:, 0], first(image))
+
+
+def test_most_networks_answer_once() -> None:
+    network = unet.Config(width=2, depth=1).build(3, 1)
+    assert isinstance(network.stages, nn.ModuleDict) and stages_of(network) == stages_of(nn.Identity()) == 1
 
 
 def test_predictions_go_back_in() -> None:
     """The input of the second hourglass is that of the first, plus features and scores, each through a 1x1 convolution."""
     torch.manual_seed(0)
     network = hourglass.Config(**SMALL_HOURGLASS, output_stride=1).build(3, 2)
-    first, second = network.stages
+    first, second = network.hourglasses
     maps = torch.rand(1, 8, 8, 8)
     features = first.features(maps)
     expected = maps + first.features_on(features) + first.scores_on(first.scores(features))
     assert torch.equal(first(maps)[0], expected)
     assert second.features_on is None and second.scores_on is None
-    network.every(torch.rand(1, 3, 16, 16))[1].sum().backward()
+    network(torch.rand(1, 3, 16, 16))[0].sum().backward()
     assert first.scores.weight.grad.abs().max() > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Self
 
 from torch import nn
@@ -27,10 +28,19 @@ class NetworkConfig(Config):
         Returns:
             A module (B, in_channels, H, W) -> (B, out_channels, H', W') with an attribute `stride`, the input pixels
             per output pixel; what can be exported has `multiple` too: other sides are continued to a multiple of it.
+            One that answers in several stages is as `nn/stages.py` says.
         """
 
     def untrained(self) -> Self:
         """Return the same architecture without downloaded weights: what a loader of trained weights should build."""
+        return self
+
+    def with_heads(self, channels: Sequence[int]) -> Self:
+        """Return the same architecture with a head of its own for each group of output channels, where it has such.
+
+        Args:
+            channels: Of each group, in the order of the output; `build` is then given their sum.
+        """
         return self
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pixelwise.nn.blocks import Norm, convolution, norm
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
+from pixelwise.nn.stages import answer, at_stride
 from pixelwise.nn.upsample import Upsample, upsample
 
 
@@ -117,19 +118,15 @@ class StackedHourglass(nn.Module):
             Residual(width // 2, width // 2, kind),
             Residual(width // 2, width, kind),
         )
-        self.stages = nn.ModuleList(Stage(config, out_channels, last=n == config.stacks) for n in range(1, config.stacks + 1))
+        self.stages = config.stacks
+        self.hourglasses = nn.ModuleList(Stage(config, out_channels, last=n == self.stages) for n in range(1, self.stages + 1))
 
-    def every(self, image: Tensor) -> list[Tensor]:
-        """Return the scores of every hourglass, first to last; training compares each with the truth."""
-        height, width = ((side + self.stride - 1) // self.stride for side in image.shape[-2:])
+    def forward(self, image: Tensor, every: bool = False) -> Tensor:
+        """Return the scores of the last hourglass, or with `every` those of each, (B, S, C, h, w), first to last."""
         # a single position at the bottom would leave a norm nothing to normalise
         maps = self.stem(mirror_to_multiple(image, self.multiple, 2 * self.multiple))
-        answers = []
-        for stage in self.stages:
-            maps, scores = stage(maps)
-            answers.append(scores[..., :height, :width])
-        return answers
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the scores of the last hourglass."""
-        return self.every(image)[-1]
+        scores = []
+        for hourglass in self.hourglasses:
+            maps, found = hourglass(maps)
+            scores.append(found)
+        return answer(scores, at_stride(image, self.stride), every)
