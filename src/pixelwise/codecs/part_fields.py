@@ -171,8 +171,13 @@ class PartFieldsCodec(Codec[Targets]):
             outputs: `(B, channels, h, w)`.
             size: Height and width of the input image; points are clipped to it.
         """
+        return self._joined(*self._peaks(outputs), outputs, size)
+
+    def _peaks(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        return best_peaks(outputs[:, : self.points], self.beliefs.sigma, self.threshold, self.most)
+
+    def _joined(self, found: Tensor, belief: Tensor, outputs: Tensor, size: tuple[int, int]) -> Candidates:
         first, second = (list(ends) for ends in zip(*self.limbs, strict=True))
-        found, belief = best_peaks(outputs[:, : self.points], self.beliefs.sigma, self.threshold, self.most)
         x, y = (found * self.stride).unbind(-1)
         points = torch.stack([x.clamp(0, size[1]), y.clamp(0, size[0])], -1)
         fields = outputs[:, self.beliefs.channels :]
@@ -185,11 +190,16 @@ class PartFieldsCodec(Codec[Targets]):
         return self.candidates(outputs, size)._asdict()
 
     def decode(self, outputs: Tensor, size: tuple[int, int]) -> list[People]:
-        """Return the people of each image, the surest first; arguments as for `candidates`."""
-        found = self.candidates(outputs, size)
-        hungarian = self.matching == "hungarian"
+        """Return the people of each image, the surest first; arguments as for `candidates`, on the CPU."""
+        found, belief = self._peaks(outputs)
+        needed = max(1, int((belief > 0).sum(-1).max()))
         return group(
-            found, self.limbs, self.order, optimal=hungarian, least_parts=self.least_parts, least_score=self.least_score
+            self._joined(found[:, :, :needed], belief[:, :, :needed], outputs, size),
+            self.limbs,
+            self.order,
+            optimal=self.matching == "hungarian",
+            least_parts=self.least_parts,
+            least_score=self.least_score,
         )
 
     def losses(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ class KeypointsPrediction(Prediction):
         points: float `(N, K, 2)` (x, y) in pixels; NaN where there is none.
         confidence: float `(N, K)`.
         skeleton: Names of the K points, and the limbs that are drawn.
+        scores: float `(N,)`, how sure each object is; None where there is always one.
     """
 
     points: Tensor
     confidence: Tensor
     skeleton: Skeleton
+    scores: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def beside(self) -> tuple[str, ...]:
