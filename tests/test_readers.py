@@ -21,8 +21,8 @@ from pixelwise.data.datasets import (
     segmentation_folder,
 )
 from pixelwise.data.files import part
-from pixelwise.data.keypoints import IMM58
 from pixelwise.data.sample import Keypoints, LabelMap, Presence
+from pixelwise.data.skeletons import IMM58
 from pixelwise.errors import DataError
 from pixelwise.geometry.skeleton import swap_of
 
@@ -308,7 +308,7 @@ def test_coco(tmp_path: Path) -> None:
     assert dataset.meta.skeleton.swap == (0, 2, 1) and dataset.meta.skeleton.limbs == ((0, 1), (0, 2))
     field = keypoints(dataset, 0)
     assert field.presence.tolist() == [[VISIBLE, HIDDEN, UNKNOWN], [VISIBLE, UNKNOWN, UNKNOWN]]
-    assert field.points[0, :2].tolist() == [[1, 2], [3, 4]] and field.points[0, 2].isnan().all()
+    assert field.points[0, :2].tolist() == [[1.5, 2.5], [3.5, 4.5]] and field.points[0, 2].isnan().all()
     with pytest.raises(DataError, match="no JSON of annotations for 'train'"):
         keypoints_coco.Config(root=str(tmp_path)).open("train")
     data["annotations"][0]["keypoints"] = [1, 2]  # type: ignore[index]

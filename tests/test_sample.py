@@ -75,6 +75,18 @@ def test_a_mirror_exchanges_left_and_right() -> None:
     assert turned.presence.tolist() == [[HIDDEN, VISIBLE, UNKNOWN]]
 
 
+def test_an_area_grows_with_the_pixels_where_the_object_is() -> None:
+    one = Keypoints(tensor([[[1.0, 5.0], [3.0, 5.0]]]), torch.full((1, 2), 3, dtype=torch.uint8), FRAME, areas=tensor([8.0]))
+    assert one.warp(scaling(2, 3), (60, 20)).areas.tolist() == [48.0]
+    assert one.warp(about(rotation(30), (2, 5)), (20, 10)).areas.tolist() == pytest.approx([8.0])
+    # x' = 2x / (1 + x / 2), y' = y / (1 + x / 2): at (2, 5), w = 2, so |det J| = 2 / 2^3
+    assert one.warp(np.array([[2.0, 0, 0], [0, 1, 0], [0.5, 0, 1]]), (20, 10)).areas.tolist() == [2.0]
+    unknown = keypoints([[math.nan, math.nan]], [UNKNOWN])
+    assert unknown.areas.isnan().all() and unknown.warp(scaling(2, 2), (40, 20)).areas.isnan().all()
+    batch = collate([Sample("a", {"k": one}), Sample("b", {"k": unknown.warp(np.eye(3), (20, 10))})][:1])
+    assert batch["k.areas"].tolist() == [[8.0]]
+
+
 def test_without_swap_a_mirror_keeps_the_names() -> None:
     assert keypoints([[2.0, 5.0], [7.0, 5.0]], [HIDDEN, VISIBLE]).warp(horizontal_flip(10), (20, 10)).points.tolist() == [
         [[8.0, 5.0], [3.0, 5.0]]
@@ -144,6 +156,7 @@ def test_collate_names_and_stacks_every_tensor() -> None:
         "normals": (2, 3, 20, 10),
         "keypoints": (2, 1, 2, 2),
         "keypoints.presence": (2, 1, 2),
+        "keypoints.areas": (2, 1),
         "boxes": (2, 1, 4),
         "boxes.categories": (2, 1),
         "category": (2,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def test_samples_do_not_depend_on_order_or_on_what_else_is_asked():
     config = world.Config(scenes=40, people=(1, 3), seed=5)
     dataset = config.open("train")
     names = dataset.fields
-    assert set(names) == {*STREET, "keypoints", "person", "aerial", "map", "crowd", "shows", "distance"}
+    assert set(names) == {*STREET, "keypoints", "person", "unlabelled", "aerial", "map", "crowd", "shows", "distance"}
     together = {i: arrays(dataset.sample(i, names)) for i in (33, 2)}
     other = pickle.loads(pickle.dumps(dataset))
     assert not other._rendered
@@ -400,6 +401,31 @@ def test_numbers_of_people():
     assert batch["keypoints"].shape == (40, 4, 14, 2) and batch["image"].shape == (40, 3, 64, 64)
 
 
+def test_scenes_of_up_to_four_people_are_what_they_were_before_there_were_crowds():
+    digest = hashlib.blake2b(digest_size=16)
+    dataset = world.Config(scenes=40).open("train")
+    for i in range(33):
+        sample = dataset.sample(i, ["instances", "keypoints"])
+        digest.update(sample["instances"].labels.numpy().tobytes() + sample["keypoints"].presence.numpy().tobytes())
+    assert digest.hexdigest() == "c135311ee55aa31f5cca270865f851e7"
+
+
+def test_crowds_have_up_to_six_people_and_their_areas_count_their_pixels():
+    dataset = world.Config(scenes=40, people=(2, 6)).open("train")
+    counts = set()
+    for i in range(40):
+        sample = dataset.sample(i, ["keypoints", "instances", "labels"])
+        people, shown = sample["keypoints"], sample["instances"].labels
+        counts.add(len(people.points))
+        for number, area in enumerate(people.areas.tolist(), start=1):
+            assert (shown == number).sum() == (0 if np.isnan(area) else area)
+            assert np.isnan(area) or area > 0
+        of_people = sample["labels"].labels[(shown > 0) & (shown <= len(people.points))]
+        assert set(of_people.unique().tolist()) <= {objects.PERSON, 255}
+    assert counts == {2, 3, 4, 5, 6}
+    assert not dataset.sample(0, ["unlabelled"])["unlabelled"].labels.any()
+
+
 def test_mistakes_are_named():
     with pytest.raises(DataError, match="no split 'vall'") as caught:
         world.Config().open("vall")
@@ -407,7 +433,7 @@ def test_mistakes_are_named():
     with pytest.raises(DataError, match="no field 'lables'") as caught:
         world.Config().open("val").sample(0, ["lables"])
     assert "labels" in caught.value.hint
-    for wrong in ({"people": (2, 1)}, {"people": (0, 5)}, {"size": (16, 64)}, {"unknown": 1.5}, {"scenes": 0}):
+    for wrong in ({"people": (2, 1)}, {"people": (0, 7)}, {"size": (16, 64)}, {"unknown": 1.5}, {"scenes": 0}):
         with pytest.raises(ValidationError):
             world.Config(**wrong)
 

@@ -1,4 +1,4 @@
-"""What the readers of keypoint files share: records of labelled images, and well-known skeletons."""
+"""What the readers of keypoint files share: records of labelled images, and the data set that reads them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pixelwise.data.dataset import Dataset, Meta, Source
 from pixelwise.data.images import SKIP_HINT, decode_image, image_size
-from pixelwise.data.sample import Field, Image, Keypoints, Presence, Sample
+from pixelwise.data.regions import Region, covered
+from pixelwise.data.sample import Field, Image, Keypoints, LabelMap, Presence, Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.homography import Size
-from pixelwise.geometry.skeleton import Skeleton
-
-
-def _layout(parts: dict[str, int], mirrored: Iterable[tuple[int, int]]) -> Skeleton:
-    names = tuple(f"{part}_{i}" for part, count in parts.items() for i in range(count))
-    swap = list(range(len(names)))
-    for one, other in mirrored:
-        swap[one], swap[other] = other, one
-    return Skeleton(names=names, swap=tuple(swap))
-
-
-IMM58 = _layout(
-    {"jaw": 13, "left_eye": 8, "right_eye": 8, "left_brow": 5, "right_brow": 5, "mouth": 8, "nose": 11},
-    [(i, 12 - i) for i in range(6)]
-    + [(13 + i, 21 + i) for i in range(8)]
-    + [(29 + i, 34 + i) for i in range(5)]
-    + [(39, 43), (40, 42), (44, 46)]
-    + [(47 + i, 57 - i) for i in range(5)],
-)
-"""The 58 points of the IMM face database (Stegmann, Ersboll & Larsen, 2003)."""
+from pixelwise.geometry.homography import Size, translation
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +31,10 @@ class Record:
         group: What the item belongs to, e.g. a person; items of one group stay on one side of a split.
         size: (height, width) as the file of labels states it, if it does.
         relative: Whether points are fractions of width and height.
+        areas: (N,) float32 pixels^2 of the objects, NaN where unknown; None if all are.
+        unlabelled: Where objects are that have no points here.
+        crop: x0, y0, x1, y1: the part of the image that is the sample, if it is not all.
+        name: The sample's key, if the image alone does not tell it.
     """
 
     path: Path
@@ -57,6 +43,10 @@ class Record:
     group: str
     size: Size | None = None
     relative: bool = False
+    areas: Tensor | None = None
+    unlabelled: tuple[Region, ...] = ()
+    crop: tuple[int, int, int, int] | None = None
+    name: str = ""
 
 
 def record(
@@ -65,10 +55,21 @@ def record(
     group: str = "",
     size: Size | None = None,
     relative: bool = False,
+    corner: float = 0.0,
 ) -> Record:
-    """Return a Record from rows (x, y) or (x, y, presence); a row with NaN and no presence is UNKNOWN, else VISIBLE."""
+    """Return a Record from rows (x, y) or (x, y, presence); a row with NaN and no presence is UNKNOWN, else VISIBLE.
+
+    Args:
+        path: The image.
+        instances: The rows of each object.
+        group: What the item belongs to; by default it stands alone.
+        size: (height, width) that the labels are for.
+        relative: Whether points are fractions of width and height.
+        corner: What the file calls the upper left corner of the picture: 0 as we do, -0.5 where the first pixel's centre is
+            0, 0.5 where it is 1.
+    """
     rows = torch.tensor([[[*p, math.nan][:3] for p in points] for points in instances], dtype=torch.float32)
-    points, stated = rows[..., :2], rows[..., 2]
+    points, stated = rows[..., :2] - corner, rows[..., 2]
     known = points.isfinite().all(-1)
     presence = torch.where(known, Presence.VISIBLE.value, Presence.UNKNOWN.value)
     presence = torch.where(stated.isnan(), presence, stated.nan_to_num().long())
@@ -77,14 +78,19 @@ def record(
     return Record(path, points, presence.to(torch.uint8), group or path.stem, size, relative)
 
 
-class KeypointFiles(Dataset):
-    """Images with labelled points: fields "image" and "keypoints"."""
+def nobody(path: Path, points: int, size: Size | None = None) -> Record:
+    """Return the Record of an image without labelled objects, each of which would have so many points."""
+    return Record(path, torch.zeros(0, points, 2), torch.zeros(0, points, dtype=torch.uint8), path.stem, size)
 
-    fields = ("image", "keypoints")
+
+class KeypointFiles(Dataset):
+    """Images with labelled points: fields "image", "keypoints", and "unlabelled": 1 where objects are that have no points."""
+
+    fields = ("image", "keypoints", "unlabelled")
 
     def __init__(self, root: Path, records: Sequence[Record], meta: Meta) -> None:
         self.root, self.meta = root, meta
-        self.records = sorted(records, key=lambda r: r.path)
+        self.records = sorted(records, key=lambda r: (r.path, r.name))
         self._sizes: dict[Path, Size] = {}
         self._note_strays()
 
@@ -92,9 +98,10 @@ class KeypointFiles(Dataset):
         return len(self.records)
 
     def key(self, index: int) -> str:
-        """Return the image's path below the root."""
-        path = self.records[index].path
-        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+        """Return the image's path below the root, or the record's own name."""
+        item = self.records[index]
+        path = item.path
+        return item.name or (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
 
     def sample(self, index: int, fields: Sequence[str]) -> Sample:
         """Return the image and its points; points outside it are ABSENT.
@@ -103,34 +110,55 @@ class KeypointFiles(Dataset):
             DataError: The image is missing, damaged, or not of the size that the labels were made for.
         """
         item = self.records[index]
+        pixels = self.pixels(item) if "image" in fields else None
+        size = self.size(item) if pixels is None else (pixels.shape[1], pixels.shape[2])
+        if size != (item.size or size):
+            stated = f"{item.size[1]}x{item.size[0]}" if item.size else ""
+            raise DataError(f"{item.path}: {size[1]}x{size[0]}, but its keypoints are for {stated}", SKIP_HINT)
+        x, y, right, below = item.crop or (0, 0, size[1], size[0])
+        frame = Frame.of((below - y, right - x))
         read: dict[str, Field] = {}
-        if "image" in fields:
-            pixels = decode_image(item.path, self.notes)
-            read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
+        if pixels is not None:
+            read["image"] = Image(pad(pixels, (-x, right - size[1], -y, below - size[0])) if item.crop else pixels, frame)
         if "keypoints" in fields:
-            size = read["image"].frame.size if read else self._size(item.path)
-            if size != (item.size or size):
-                stated = f"{item.size[1]}x{item.size[0]}" if item.size else ""
-                raise DataError(f"{item.path}: {size[1]}x{size[0]}, but its keypoints are for {stated}", SKIP_HINT)
-            read["keypoints"] = self._keypoints(item, size)
+            read["keypoints"] = self._keypoints(item, size, frame)
+        if "unlabelled" in fields:
+            read["unlabelled"] = LabelMap(self._unlabelled(item, size), Frame.of(size)).warp(translation(-x, -y), frame.size)
         return Sample(self.key(index), {name: read[name] for name in fields})
 
     def source(self, index: int, field: str) -> Source | None:
         """Return the image file."""
-        return Source(self.records[index].path, "image") if field == "image" else None
+        item = self.records[index]
+        return Source(item.path, f"image {item.crop}" if item.crop else "image") if field == "image" else None
 
-    def _size(self, path: Path) -> Size:
-        if path not in self._sizes:
-            self._sizes[path] = image_size(path)
-        return self._sizes[path]
+    def pixels(self, item: Record) -> Tensor:
+        """Return the image of a record, uint8 (3, H, W), uncropped."""
+        return decode_image(item.path, self.notes)
 
-    def _keypoints(self, item: Record, size: Size) -> Keypoints:
+    def size(self, item: Record) -> Size:
+        """Return height and width of the image of a record, uncropped."""
+        if item.path not in self._sizes:
+            self._sizes[item.path] = image_size(item.path)
+        return self._sizes[item.path]
+
+    def _keypoints(self, item: Record, size: Size, frame: Frame) -> Keypoints:
         points = item.points * torch.tensor([size[1], size[0]]) if item.relative else item.points
-        presence = item.presence.masked_fill(_stray(points, item.presence, size), Presence.ABSENT)
-        return Keypoints(points, presence, Frame.of(size), self.meta.skeleton.swap)
+        points = points - torch.tensor(item.crop[:2]) if item.crop else points
+        presence = item.presence.masked_fill(_stray(points, item.presence, frame.size), Presence.ABSENT)
+        areas = torch.full((len(points),), math.nan) if item.areas is None else item.areas
+        return Keypoints(points, presence, frame, self.meta.skeleton.swap, areas)
+
+    def _unlabelled(self, item: Record, size: Size) -> Tensor:
+        there = torch.zeros(size, dtype=torch.uint8)
+        for region in item.unlabelled:
+            try:
+                there |= torch.from_numpy(covered(region, size).astype("uint8"))
+            except (ValueError, TypeError, KeyError) as error:
+                raise DataError(f"{item.path}: the outline of someone without key points is malformed: {error}") from None
+        return there
 
     def _note_strays(self) -> None:
-        sized = [(item, (1, 1) if item.relative else item.size) for item in self.records]
+        sized = [(item, (1, 1) if item.relative else item.size) for item in self.records if not item.crop]
         strays = sum(int(_stray(r.points, r.presence, size).sum()) for r, size in sized if size)
         unknown = sum(int((r.presence == Presence.UNKNOWN).sum()) for r in self.records)
         total = sum(r.presence.numel() for r in self.records)

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.homography import Matrix, Size, is_mirror, transform_points
+from pixelwise.geometry.homography import Matrix, Size, area_growth, is_mirror, transform_points
 from pixelwise.geometry.presence import Presence as Presence
 from pixelwise.geometry.warp import warp_depth, warp_image, warp_labels, warp_marks, warp_normals
 
@@ -147,28 +147,38 @@ class Keypoints(Field):
         presence: (N, K) uint8 of `Presence`.
         frame: Where the points are.
         swap: Which point takes each point's name in a mirror (left and right exchanged); empty if none does.
+        areas: (N,) float32, how many pixels^2 each object covers, as COCO's `area`; NaN where unknown, by default everywhere.
     """
 
     points: Tensor
     presence: Tensor
     frame: Frame
     swap: tuple[int, ...] = ()
-    padding: ClassVar[dict[str, float]] = {"": nan, "presence": Presence.UNKNOWN}
+    areas: Tensor = None  # type: ignore[assignment]  # never None after __post_init__
+    padding: ClassVar[dict[str, float]] = {"": nan, "presence": Presence.UNKNOWN, "areas": nan}
+
+    def __post_init__(self) -> None:
+        if self.areas is None:
+            object.__setattr__(self, "areas", torch.full((len(self.points),), nan))
 
     def warp(self, matrix: Matrix, size: Size) -> Keypoints:
-        """Return the moved points; one that left the picture is ABSENT, an unknown one stays UNKNOWN."""
+        """Return the moved points; one that left the picture is ABSENT, an unknown one stays UNKNOWN.
+
+        An area grows as pixels do at the mean of the object's points.
+        """
         points, presence = transform_points(matrix, self.points), self.presence
+        areas = self.areas * area_growth(matrix, self.points.nanmean(1))
         if self.swap and is_mirror(matrix):
             order = list(self.swap)
             points, presence = points[:, order], presence[:, order]
         x, y = points.unbind(-1)
         left = (x < 0) | (x >= size[1]) | (y < 0) | (y >= size[0])
         presence = presence.masked_fill(left & (presence >= Presence.HIDDEN), Presence.ABSENT)
-        return Keypoints(points, presence, self.frame.then(matrix, size), self.swap)
+        return Keypoints(points, presence, self.frame.then(matrix, size), self.swap, areas)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the points (N, K, 2) and their presence (N, K)."""
-        return {"": self.points, "presence": self.presence}
+        """Return the points (N, K, 2), their presence (N, K) and the areas (N,)."""
+        return {"": self.points, "presence": self.presence, "areas": self.areas}
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +264,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     Returns:
         Tensors by "field" or "field.suffix" with a leading batch axis. Keypoints and Boxes are padded to the largest
-        number of instances (points and boxes NaN, presence UNKNOWN, category -1).
+        number of instances (points, areas and boxes NaN, presence UNKNOWN, category -1).
 
     Raises:
         DataError: The maps of a field differ in shape.

@@ -94,6 +94,24 @@ def jacobian(matrix: Matrix, point: tuple[float, float]) -> Matrix:
     return derivative
 
 
+def area_growth(matrix: Matrix, points: Tensor) -> Tensor:
+    """Return how many destination pixels a source pixel covers at each point: |det J| = |det H| / |w|^3.
+
+    Args:
+        matrix: 3x3, source -> destination.
+        points: (..., 2) floating, (x, y) in source pixels.
+
+    Returns:
+        (...,) of the dtype of `points`; without perspective the same everywhere, NaN points included.
+    """
+    bottom = torch.from_numpy(np.asarray(matrix[2]))
+    w = bottom[2].expand(points.shape[:-1])
+    if matrix[2, :2].any():
+        w = points.double() @ bottom[:2] + bottom[2]
+    growth: Tensor = float(abs(np.linalg.det(matrix))) / w.abs() ** 3
+    return growth.to(points.dtype)
+
+
 def is_mirror(matrix: Matrix) -> bool:
     """Tell whether the homography exchanges left and right, so that a left hand becomes a right hand.
 

@@ -15,7 +15,8 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part, split_folder
-from pixelwise.data.keypoints import IMM58, KeypointFiles, Record, record, require_images
+from pixelwise.data.keypoints import KeypointFiles, Record, record, require_images
+from pixelwise.data.skeletons import IMM58, SkeletonFile, skeleton_for
 from pixelwise.errors import DataError
 from pixelwise.geometry.skeleton import Skeleton
 
@@ -26,6 +27,7 @@ class Config(DataConfig):
     kind: Literal["keypoints_asf"] = "keypoints_asf"
     root: Annotated[str, Setting(description="folder of .asf files and their images")]
     val_groups: Annotated[tuple[int, ...], Setting(description="persons held out as val, e.g. [33, 34, 35]")] = ()
+    skeleton: SkeletonFile = ""
     val_fraction: ValFraction = 0.2
 
     def open(self, split: str) -> Dataset:
@@ -47,18 +49,16 @@ class Config(DataConfig):
             raise DataError(f"{folder}: files have {sorted(counts)} points, expected one number")
         if self.on_error == "stop":
             require_images((item.path for item in records), folder)
-        return checked(KeypointFiles(root, records, _meta(counts.pop())), self.on_error)
+        return checked(KeypointFiles(root, records, self._meta(counts.pop(), folder)), self.on_error)
+
+    def _meta(self, count: int, folder: Path) -> Meta:
+        own = IMM58 if count == len(IMM58.names) else Skeleton(names=tuple(f"point_{i}" for i in range(count)))
+        return Meta(skeleton=skeleton_for(count, own, self.skeleton, folder))
 
 
 def _person(path: Path) -> str:
     number = re.match(r"\d+", path.stem)
     return str(int(number[0])) if number else path.stem
-
-
-def _meta(count: int) -> Meta:
-    if count == len(IMM58.names):
-        return Meta(skeleton=IMM58)
-    return Meta(skeleton=Skeleton(names=tuple(f"point_{i}" for i in range(count))))
 
 
 def _read(path: Path) -> Record:

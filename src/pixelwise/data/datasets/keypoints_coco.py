@@ -1,7 +1,11 @@
 """COCO keypoints: one JSON per split with images, annotations and a category that names points and skeleton.
 
-Visibility 0, 1, 2 becomes unknown, hidden, visible. An image holds as many instances as have a labelled point; images
-without one, and crowds, are left out.
+Visibility 0, 1, 2 becomes unknown, hidden, visible. An image holds as many instances as have a labelled point, with COCO's
+`area` of each. Crowds, and people without a labelled point, are 1 in the field "unlabelled": in their outline, or else in
+their box. Images without a labelled point are left out, unless `negatives` keeps them as images of nobody.
+
+COCO's key points count pixels from 0 (its outlines and boxes are continuous), so that half a pixel is added, as Detectron2
+does (`detectron2/data/datasets/coco.py` and `detection_utils.py`). COCO's 17 points have COCO's sigmas.
 """
 
 from __future__ import annotations
@@ -12,14 +16,16 @@ from math import nan
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, no_split, part, read_json
-from pixelwise.data.keypoints import KeypointFiles, Record, record, require_images
+from pixelwise.data.keypoints import KeypointFiles, Record, nobody, record, require_images
+from pixelwise.data.regions import Region
 from pixelwise.data.sample import Presence
+from pixelwise.data.skeletons import SkeletonFile, of_category, skeleton_for
 from pixelwise.errors import DataError, did_you_mean
-from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 PRESENCE = (Presence.UNKNOWN, Presence.HIDDEN, Presence.VISIBLE)
 
@@ -30,6 +36,8 @@ class Config(DataConfig):
     kind: Literal["keypoints_coco"] = "keypoints_coco"
     root: Annotated[str, Setting(description="folder with annotations/*keypoints_train*.json, or one JSON")]
     images: Annotated[str, Setting(description="folder of the images below the root (default: looked for)")] = ""
+    negatives: Annotated[bool, Setting(description="keep images without a labelled point, as images of nobody")] = False
+    skeleton: SkeletonFile = ""
     val_fraction: ValFraction = 0.1
 
     def open(self, split: str) -> Dataset:
@@ -41,9 +49,10 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         path, parted = _annotations(root, split)
         try:
-            records, meta = _parse(read_json(path), path)
+            records, category = _parse(read_json(path), path, self.negatives)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from None
+        skeleton = skeleton_for(len(category["keypoints"]), of_category(category, path), self.skeleton, path)
         if parted:
             kept = part([str(item.path) for item in records], split, self.val_fraction, where=str(path))
             records = [records[i] for i in kept]
@@ -51,7 +60,7 @@ class Config(DataConfig):
         records = [replace(item, path=folder / item.path) for item in records]
         if self.on_error == "stop":
             require_images((item.path for item in records), path)
-        return checked(KeypointFiles(root, records, meta), self.on_error)
+        return checked(KeypointFiles(root, records, Meta(skeleton=skeleton)), self.on_error)
 
 
 def _annotations(root: Path, split: str) -> tuple[Path, bool]:
@@ -84,26 +93,36 @@ def _images(root: Path, split: str, records: list[Record]) -> Path:
     raise DataError(f"{root}: image {first} is in none of the usual folders", hint)
 
 
-def _parse(data: Any, path: Path) -> tuple[list[Record], Meta]:
+def _parse(data: Any, path: Path, negatives: bool) -> tuple[list[Record], dict[str, Any]]:
+    """Return the labelled images and the category that they show."""
     category = next((c for c in data["categories"] if c.get("keypoints")), None)
     if category is None:
         raise DataError(f"{path}: no category names keypoints")
-    names = tuple(category["keypoints"])
-    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton", ()))
-    instances: dict[Any, list[list[list[float]]]] = defaultdict(list)
+    count = len(category["keypoints"])
+    people: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for one in data["annotations"]:
-        if one["category_id"] == category["id"] and not one.get("iscrowd") and "keypoints" in one:
-            rows = _rows(one["keypoints"], len(names))
-            if any(presence for _, _, presence in rows):
-                instances[one["image_id"]].append(rows)
-    records = [
-        record(Path(image["file_name"]), instances[image["id"]], size=(int(image["height"]), int(image["width"])))
-        for image in data["images"]
-        if image["id"] in instances
-    ]
-    if not records:
+        if one["category_id"] == category["id"]:
+            people[one["image_id"]].append(one)
+    records = [_record(image, people[image["id"]], count) for image in data["images"]]
+    if not any(len(item.points) for item in records):
         raise DataError(f"{path}: no image has a labelled keypoint")
-    return records, Meta(skeleton=Skeleton(names=names, swap=swap_of(names), limbs=limbs))
+    return [item for item in records if negatives or len(item.points)], category
+
+
+def _record(image: dict[str, Any], people: list[dict[str, Any]], count: int) -> Record:
+    """Return the record of an image: its labelled people, and where the others are."""
+    path, size = Path(image["file_name"]), (int(image["height"]), int(image["width"]))
+    labelled, others = [], []
+    for one in people:
+        rows = [] if one.get("iscrowd") else _rows(one.get("keypoints") or [0] * (3 * count), count)
+        if any(presence for _, _, presence in rows):
+            labelled.append((rows, float(one.get("area") or nan)))
+        else:
+            others.append(Region(one.get("segmentation"), tuple(map(float, one.get("bbox", ())))))
+    if not labelled:
+        return replace(nobody(path, count, size), unlabelled=tuple(others))
+    made = record(path, [rows for rows, _ in labelled], size=size, corner=-0.5)
+    return replace(made, areas=torch.tensor([area for _, area in labelled]), unlabelled=tuple(others))
 
 
 def _rows(flat: list[float], count: int) -> list[list[float]]:

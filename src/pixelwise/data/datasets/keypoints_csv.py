@@ -6,7 +6,7 @@ The header tells the form:
 - long, a row per point: `file,name,x,y` and if known `visible`
 
 An empty or NaN cell is an unlabelled point. `visible` is 1 for visible and 0 for hidden, or absent if x and y are empty.
-Images are in `images` beside the table or right beside it.
+Images are in `images` beside the table or right beside it. Coordinates are ours: the first pixel's centre is 0.5.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part
 from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images
 from pixelwise.data.sample import Presence
+from pixelwise.data.skeletons import SkeletonFile, made_skeleton, skeleton_for
 from pixelwise.errors import DataError
-from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 Row = list[float]
 Table = tuple[tuple[str, ...], dict[str, list[Row]]]
@@ -35,6 +35,7 @@ class Config(DataConfig):
 
     kind: Literal["keypoints_csv"] = "keypoints_csv"
     root: Annotated[str, Setting(description="folder with keypoints.csv, or with train.csv or train/keypoints.csv")]
+    skeleton: SkeletonFile = ""
     val_fraction: ValFraction = 0.1
 
     def open(self, split: str) -> Dataset:
@@ -51,7 +52,8 @@ class Config(DataConfig):
             records = [records[i] for i in part(list(rows), split, self.val_fraction, where=str(path))]
         if self.on_error == "stop":
             require_images((item.path for item in records), path)
-        meta = Meta(skeleton=Skeleton(names=point_names(names, len(names), path), swap=swap_of(names)))
+        own = made_skeleton({"names": point_names(names, len(names), path)}, path)
+        meta = Meta(skeleton=skeleton_for(len(names), own, self.skeleton, path))
         return checked(KeypointFiles(root, records, meta), self.on_error)
 
 

@@ -1,10 +1,10 @@
 """Keypoints in our own JSON: `<split>/keypoints.json`, or one `keypoints.json` whose items are parted.
 
-`{"names": ["nose", "left_eye", "right_eye"], "swap": [0, 2, 1], "edges": [[0, 1]], "items": [{"file": "a.jpg",
+`{"names": ["nose", "left_eye", "right_eye"], "swap": [0, 2, 1], "limbs": [[0, 1]], "items": [{"file": "a.jpg",
 "width": 640, "height": 480, "points": [[12.5, 40], null, [3, 4]], "presence": [3, 0, 2]}]}`, with the images in `images`
 beside it or right beside it. `points_rel` are fractions of width and height; `instances` is a list of `points`, one per
-object. `swap` is read from left and right in the names where it is not stated. `presence` is 0 unknown, 1 absent, 2
-hidden, 3 visible.
+object. `swap` is read from left and right in the names where it is not stated; `limbs` (or `edges`) and `sigmas` may be
+there too. `presence` is 0 unknown, 1 absent, 2 hidden, 3 visible. Coordinates are ours: the first pixel's centre is 0.5.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field as Setting
-from pydantic import ValidationError
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part, read_json, split_folder
 from pixelwise.data.keypoints import (
-    IMM58,
     KeypointFiles,
     Record,
     image_folder,
@@ -28,8 +26,8 @@ from pixelwise.data.keypoints import (
     record,
     require_images,
 )
+from pixelwise.data.skeletons import LAYOUTS, Layout, SkeletonFile, made_skeleton, skeleton_for
 from pixelwise.errors import DataError
-from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 
 class Config(DataConfig):
@@ -39,9 +37,8 @@ class Config(DataConfig):
     root: Annotated[str, Setting(description="folder with keypoints.json, or with train/keypoints.json")]
     group: Annotated[str, Setting(description="item key, e.g. person, whose items stay on one side of a split")] = ""
     val_groups: Annotated[tuple[int | str, ...], Setting(description="groups held out as val, e.g. [29, 30]")] = ()
-    layout: Annotated[
-        Literal["imm58"] | None, Setting(description="well-known names and mirror pairs, if the file has none")
-    ] = None
+    layout: Annotated[Layout | None, Setting(description="well-known names and mirror pairs, if the file has none")] = None
+    skeleton: SkeletonFile = ""
     val_fraction: ValFraction = 0.1
 
     def open(self, split: str) -> Dataset:
@@ -67,13 +64,12 @@ class Config(DataConfig):
         counts = sorted({item.points.shape[1] for item in records})
         if len(counts) != 1:
             raise DataError(f"{path}: items have {counts} points, expected one number", "use null for a missing point")
-        known = IMM58 if self.layout == "imm58" else None
-        names = point_names(known.names if known else data.get("names"), counts[0], path)
-        swap = data.get("swap") or (known.swap if known else swap_of(names))
-        try:
-            return Meta(skeleton=Skeleton(names=names, swap=swap, limbs=data.get("edges", ())))
-        except ValidationError as error:
-            raise DataError(f"{path}: {error.errors()[0]['msg']}") from None
+        if self.layout:
+            own = LAYOUTS[self.layout]
+            point_names(own.names, counts[0], path)
+        else:
+            own = made_skeleton({**data, "names": point_names(data.get("names"), counts[0], path)}, path)
+        return Meta(skeleton=skeleton_for(counts[0], own, self.skeleton, path))
 
 
 def _items(data: Any, path: Path) -> list[Any]:

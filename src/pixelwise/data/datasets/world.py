@@ -19,7 +19,7 @@ from pixelwise.data.world.answers import CROWD, DISTANCE, MASKS, SHOWS, distance
 from pixelwise.data.world.objects import CLASSES, PALETTE
 from pixelwise.data.world.people import BODY
 from pixelwise.data.world.render import MAPS, PICTURES, SEEN, keypoints, render
-from pixelwise.data.world.scene import MOST_PEOPLE, Scene, lay_out
+from pixelwise.data.world.scene import MOST_PEOPLE, USUAL_PEOPLE, Scene, lay_out
 from pixelwise.data.world.solids import Array
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.frame import Frame
@@ -52,7 +52,7 @@ class Config(DataConfig):
     ] = 0.1
     people: Annotated[tuple[int, int], Setting(description=f"fewest and most people in a scene, at most {MOST_PEOPLE}")] = (
         0,
-        MOST_PEOPLE,
+        USUAL_PEOPLE,
     )
 
     @model_validator(mode="after")
@@ -75,14 +75,15 @@ class Config(DataConfig):
 class WorldDataset(Dataset):
     """Fields of a street: image, labels, instances, depth, normals, boundaries, masks, keypoints, edges, night, thermal.
 
-    Where every scene has someone in it there is `person`, the nearest. `aerial` and `map` show a town of their own.
-    Of the whole picture: `crowd` (nobody, one, several), `shows` (which classes) and `distance` (of the nearest person).
+    The areas of keypoints count the pixels that show a person, NaN if none does; nobody is `unlabelled`. Where every scene has
+    someone in it there is `person`, the nearest. `aerial` and `map` show a town of their own. Of the whole picture: `crowd`
+    (nobody, one, several), `shows` (which classes) and `distance` (of the nearest person).
     """
 
     def __init__(self, config: Config, split: str) -> None:
         self.config, self.split = config, split
         person = ("person",) if config.people[0] else ()
-        self.fields = (*PICTURES, *MAPS, "keypoints", *person, *TOWN, *VECTORS)
+        self.fields = (*PICTURES, *MAPS, "keypoints", *person, "unlabelled", *TOWN, *VECTORS)
         self.meta = Meta(classes=CLASSES, palette=PALETTE, masks=MASKS, skeleton=BODY, vectors=VECTORS)
         self._rendered: OrderedDict[int, dict[str, Array]] = OrderedDict()
         self._bytes = 0
@@ -127,7 +128,7 @@ class WorldDataset(Dataset):
         return kept
 
     def _draw(self, index: int, fields: Sequence[str]) -> dict[str, Array]:
-        """Draw fields of one scene; keypoints and person also as their presence."""
+        """Draw fields of one scene; keypoints and person also as their presence and areas."""
         config, made = self.config, dict[str, Array]()
 
         def noise(sensor: str) -> np.random.Generator:
@@ -135,17 +136,29 @@ class WorldDataset(Dataset):
 
         if set(fields) & set(TOWN):
             made["aerial"], made["map"] = aerial(noise("aerial"), config.size)
-        if set(fields) <= set(TOWN):
+        if "unlabelled" in fields:
+            made["unlabelled"] = np.zeros(config.size, np.uint8)
+        if set(fields) <= {*TOWN, "unlabelled"}:
             return made
         scene = _chunk(config, self.split, index // _CHUNK)[index % _CHUNK]
-        if set(fields) & set(PEOPLE):
-            points, presence = keypoints(scene, config.size)
-            made.update({"keypoints": points, "keypoints.presence": presence})
-            made.update({"person": points[:1], "person.presence": presence[:1]})
         if "distance" in fields:
             made["distance"] = distance(scene)
-        seen = [name for name in fields if name in (*PICTURES, *MAPS, *SEEN)]
-        return made | (render(scene, config.size, seen, config.unknown, noise) if seen else {})
+        people = bool(set(fields) & set(PEOPLE))
+        seen = [name for name in fields if name in (*PICTURES, *MAPS, *SEEN)] + ["instances"] * people
+        if seen:
+            made |= render(scene, config.size, seen, config.unknown, noise)
+        if people:
+            made |= _of_people(scene, config.size, made["instances"])
+        return made
+
+
+def _of_people(scene: Scene, size: tuple[int, int], instances: Array) -> dict[str, Array]:
+    """Return points, presence and areas of everybody as `keypoints`, and of the nearest as `person`."""
+    points, presence = keypoints(scene, size)
+    shown = (instances == scene.instances[:, None, None]).sum((1, 2))
+    parts = {"": points, ".presence": presence, ".areas": np.where(shown, shown, np.nan).astype(np.float32)}
+    everybody = {f"keypoints{part}": values for part, values in parts.items()}
+    return everybody | {f"person{part}": values[:1] for part, values in parts.items()}
 
 
 @lru_cache(maxsize=64)
@@ -163,7 +176,8 @@ def _field(name: str, arrays: dict[str, Array], frame: Frame) -> Field:
     if name in VECTORS:
         return Values(tensor, frame)
     if name in PEOPLE:
-        return Keypoints(tensor, torch.from_numpy(arrays[f"{name}.presence"]), frame, BODY.swap)
+        presence, areas = (torch.from_numpy(arrays[f"{name}.{part}"]) for part in ("presence", "areas"))
+        return Keypoints(tensor, presence, frame, BODY.swap, areas)
     if name == "depth":
         return Depth(tensor, frame)
     if name == "normals":

@@ -22,7 +22,8 @@ from pixelwise.data.world.objects import (
 from pixelwise.data.world.people import HEAD, SHOES, SKIN, joints, limbs, posed, reach
 from pixelwise.data.world.solids import Array, vector
 
-MOST_PEOPLE = 4
+USUAL_PEOPLE, MOST_PEOPLE = 4, 6
+"""Up to the first a scene draws as many random numbers as ever, so that it stays what it was before crowds were possible."""
 
 LOOK = np.dtype(
     [
@@ -82,7 +83,7 @@ _GROUNDS = np.array([[0.22, 0.36], [0.22, 0.36], [0.08, 0.14], [0.0, 1.0], [0.03
 
 
 def lay_out(
-    seed: int, purpose: str, indices: Sequence[int], *, aspect: float = 1.0, people: tuple[int, int] = (0, MOST_PEOPLE)
+    seed: int, purpose: str, indices: Sequence[int], *, aspect: float = 1.0, people: tuple[int, int] = (0, USUAL_PEOPLE)
 ) -> list[Scene]:
     """Return the scenes of the given indices; each depends on its own index only.
 
@@ -173,14 +174,14 @@ def _lateral(look: Array, place: Array) -> Array:
 
 def _people(draws: Draws, look: Array, aspect: float, allowed: tuple[int, int]) -> tuple[Array, dict[str, Array], Array, Array]:
     """Return the limbs, the points of the poses, how far people stand from the road's middle, and the nearest one."""
-    count = MOST_PEOPLE
     fewest, most = allowed
+    count = USUAL_PEOPLE if most <= USUAL_PEOPLE else MOST_PEOPLE
     number = np.floor(fewest + draws.uniform(0, most - fewest + 1 - 1e-4, 1))
     active = np.arange(count) < number
     stature = np.where(draws.chance(0.2, count), draws.uniform(1.0, 1.4, count), draws.uniform(1.5, 1.95, count))
     stature[:, 0] = np.maximum(stature[:, 0], 1.45)
     share = draws.uniform(0.42, 0.8, 1)[:, 0]
-    depth = draws.uniform(4.5, 14, count)
+    depth = draws.uniform(4.5, 14 if count == USUAL_PEOPLE else 9, count)  # a crowd stands close together
     floor = 1.03 - look["horizon"]
     depth[:, 0] = np.maximum(look["focal"] * stature[:, 0] / share, look["focal"] * look["height"] / floor)
     depth[:, 1:] = np.maximum(depth[:, 1:], depth[:, :1] + 0.8)
@@ -220,6 +221,7 @@ def _dress(draws: Draws, crowd: Array, yaw: Array) -> None:
 
 def _things(draws: Draws, look: Array, aspect: float, lateral: Array, clear: Array) -> list[Array]:
     """Place everything else along the road, out of the way of the nearest person `clear` (scenes, 1, 3)."""
+    people = lateral.shape[1]
     half_road = look["road"][:, 3, None]
     heading = np.arctan2(look["road"][:, 2], look["road"][:, 1])[:, None]
     widest = np.stack([np.maximum(-lateral, 0).max(1), np.maximum(lateral, 0).max(1)], 1)
@@ -240,7 +242,7 @@ def _things(draws: Draws, look: Array, aspect: float, lateral: Array, clear: Arr
     active = np.concatenate([draws.chance(density, sides * per_side), draws.chance(0.4, 1)], 1)
     place = np.concatenate([place, end], 1)
     yaw = np.broadcast_to(-heading, active.shape)
-    houses = objects.buildings(draws, place, yaw, half, active, np.broadcast_to(np.arange(5, 16), active.shape))
+    houses = objects.buildings(draws, place, yaw, half, active, np.broadcast_to(people + np.arange(1, 12), active.shape))
 
     def beside(count: int, inner: Array, nearest: float, furthest: float) -> Array:
         """Return places between the road (or its middle) and the houses."""
@@ -262,25 +264,25 @@ def _things(draws: Draws, look: Array, aspect: float, lateral: Array, clear: Arr
     edge = half_road + 0.4
     place = beside(7, edge, 6, 38)
     active = draws.chance(np.where(density < 0.3, 0.8, 0.45), 7) & free(place, 0.9, 7)
-    wood = objects.trees(draws, place, active, np.broadcast_to(np.arange(16, 23), active.shape))
+    wood = objects.trees(draws, place, active, np.broadcast_to(people + np.arange(12, 19), active.shape))
     lane = np.where(draws.chance(0.5, 4), -1.0, 1.0)
     place = _from_road(look, lane * (half_road - 1.1), draws.uniform(0, 1, 4) * 6 + np.arange(4) * 7 + 6)
     active = draws.chance(0.5, 4) & free(place, 2.1, 4)
     yaw = -heading + np.where(lane < 0, np.pi, 0) + draws.uniform(-0.15, 0.15, 4)
-    traffic = objects.cars(draws, place, yaw, active, np.broadcast_to(np.arange(23, 27), active.shape))
+    traffic = objects.cars(draws, place, yaw, active, np.broadcast_to(people + np.arange(19, 23), active.shape))
     place = beside(3, 0 * half_road, 3.5, 14)
     active = draws.chance(0.65, 3) & free(place, 0.6, 3)
     yaw = draws.uniform(-np.pi, np.pi, 3)
-    zoo = objects.animals(draws, place, yaw, active, np.broadcast_to(np.arange(27, 30), active.shape))
+    zoo = objects.animals(draws, place, yaw, active, np.broadcast_to(people + np.arange(23, 26), active.shape))
     place = beside(3, edge, 4, 16)
     active = draws.chance(0.75, 3) & free(place, 0.3, 3)
-    plates = objects.signs(draws, place, active, np.broadcast_to(np.arange(30, 33), active.shape))
+    plates = objects.signs(draws, place, active, np.broadcast_to(people + np.arange(26, 29), active.shape))
     which = np.where(draws.chance(0.5, 3), -1.0, 1.0)
     place = _from_road(look, which * (half_road + 0.5), np.array([7.0, 15.0, 26.0]) + draws.uniform(-2, 2, 3))
     active = draws.chance(0.75, 3) & free(place, 0.3, 3)
     look["lamps"] = place - vector(0, np.where(active, 4.6, 1000), 0)
-    lights = objects.lamps(draws, place, active, np.broadcast_to(np.arange(33, 36), active.shape))
+    lights = objects.lamps(draws, place, active, np.broadcast_to(people + np.arange(29, 32), active.shape))
     place = beside(5, 0 * half_road, 3.2, 12)
     active = draws.chance(0.35, 5) & free(place, 0.6, 5)
-    props = objects.clutter(draws, place, active, np.broadcast_to(np.arange(36, 41), active.shape))
+    props = objects.clutter(draws, place, active, np.broadcast_to(people + np.arange(32, 37), active.shape))
     return [houses, wood, traffic, zoo, plates, lights, props]
