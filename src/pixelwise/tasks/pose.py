@@ -23,6 +23,7 @@ from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
 from pixelwise.metrics.oks import OksMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import unet
+from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import Predictor, image_of, unit
@@ -122,7 +123,7 @@ class Task(BaseTask):
         if stride == 0:
             what = f"network.kind = {network.kind!r} answers with one vector, and the pose of many people needs maps"
             raise UsageError(what, "set network.kind=unet")
-        self.codec, self.stages = self._part_fields(stride), getattr(built, "stages", 1)
+        self.codec, self.stages = self._part_fields(stride), stages_of(built)
         if self.config.flip_test:
             self.codec.flip(torch.zeros(1, self.codec.channels, 1, 1))
         return nn.ModuleDict({"network": built})
@@ -223,17 +224,17 @@ class Task(BaseTask):
 
 @recipe
 def world_pose() -> Recipe:
-    """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 128 x 128."""
+    """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 192 x 192."""
     return Recipe(
         name="world_pose",
         task=Config(sigma=2.5, thickness=2.0),
-        data=world.Config(scenes=2048, size=(128, 128), people=(2, 4)),
-        view=View(size=(128, 128)),
-        augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.2), translate=0.05, brightness=0.2, contrast=0.2),
-        network=unet.Config(width=24, depth=4, output_stride=2),
-        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        data=world.Config(scenes=1024, size=(192, 192), people=(2, 6)),
+        view=View(size=(192, 192)),
+        augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.3), translate=0.05, brightness=0.2, contrast=0.2),
+        network=unet.Config(width=16, depth=5, output_stride=2),
+        optimizer=Optimizer(kind="adamw", lr=3e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
         steps=800,
-        batch_size=16,
+        batch_size=8,
         evaluate_every=200,
     )
