@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,18 @@ from torch import Tensor
 from pixelwise.codecs.candidates import Candidates, best_peaks, limb_scores, local_maxima, sample_count
 from pixelwise.codecs.grouping import assemble, best_pairs, greedy_pairs, group, limb_order
 from pixelwise.codecs.part_fields import PartFieldsCodec
+from pixelwise.data.dataset import Meta
+from pixelwise.data.datasets import world
+from pixelwise.data.sample import Image, Keypoints, Sample
 from pixelwise.data.world.people import BODY
 from pixelwise.errors import UsageError
+from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.skeleton import Skeleton
+from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
+from pixelwise.nn.networks import hourglass, regressor, unet
+from pixelwise.predictions.keypoints import KeypointsPrediction
+from pixelwise.tasks.pose import Config, Task
 
 UNKNOWN, ABSENT, HIDDEN, VISIBLE = Presence
 NAN = torch.nan
@@ -425,3 +436,143 @@ def test_fields_and_peaks_too_narrow_for_the_stride_are_refused() -> None:
         codec(stride=8, thickness=3)
     with pytest.raises(UsageError, match="sigma"):
         codec(stride=8, sigma=2)
+
+
+# the task
+
+
+def people_in(picture: Tensor, points: Tensor, scores: Tensor) -> KeypointsPrediction:
+    return KeypointsPrediction(picture, points, torch.full(points.shape[:2], 0.5), STICK, scores=scores)
+
+
+def test_people_are_saved_as_coco_results_and_as_openpose_writes_them(tmp_path: Path) -> None:
+    points = torch.tensor([[[1.0, 2.0], [3.5, 4.25], [NAN, NAN]]])
+    prediction = people_in(torch.zeros(3, 8, 8, dtype=torch.uint8), points, torch.tensor([0.75]))
+    row = [1.0, 2.0, 0.5, 3.5, 4.25, 0.5, 0.0, 0.0, 0.0]
+    coco = json.loads(prediction.save(tmp_path / "000000000785.coco.json").read_text())
+    assert coco == [{"image_id": 785, "category_id": 1, "keypoints": row, "score": 0.75}]
+    assert json.loads(prediction.save(tmp_path / "a.coco.json").read_text())[0]["image_id"] == "a"
+    openpose = json.loads(prediction.save(tmp_path / "a.openpose.json").read_text())
+    (person,) = openpose["people"]
+    assert person["pose_keypoints_2d"] == row and person["person_id"] == [-1] and person["hand_left_keypoints_2d"] == []
+    ours = json.loads(prediction.save(tmp_path / "a.json").read_text())
+    assert ours["scores"] == [0.75] and ours["instances"][0] == {"top": [1, 2, 0.5], "middle": [3.5, 4.25, 0.5], "bottom": None}
+
+
+def test_each_person_has_a_colour() -> None:
+    points = torch.tensor([[[4.0, 4.0], [28.0, 4.0], [NAN, NAN]], [[4.0, 24.0], [28.0, 24.0], [NAN, NAN]]])
+    drawn = np.asarray(people_in(torch.zeros(3, 32, 32, dtype=torch.uint8), points, torch.ones(2)).render())
+    first, second = (tuple(drawn[row - 1 : row + 1, 16].max(0)) for row in (4, 24))
+    assert any(first) and any(second) and first != second and not drawn[14].any()
+
+
+def test_nobody_is_an_answer_too(tmp_path: Path) -> None:
+    nobody = people_in(torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(0, 3, 2), torch.zeros(0))
+    assert nobody.to_json()["instances"] == [] and nobody.to_json()["scores"] == []
+    assert not np.asarray(nobody.render()).any()
+    assert nobody.to_coco("1") == [] and nobody.to_openpose()["people"] == []
+
+
+def test_errors_are_those_of_the_matched() -> None:
+    """By hand: the true people are 10 px tall; the first is found 3 and 4 px off and without its third point, the second not at
+    all; a found one far away is nobody's."""
+    truth = torch.tensor([[[10.0, 10], [10, 15], [10, 20]], [[60.0, 10], [60, 15], [60, 20]], [[0.0, 0], [0, 0], [0, 0]]])
+    presence = visible(truth)
+    presence[1, 2], presence[2] = UNKNOWN, ABSENT
+    found = torch.tensor([[[200.0, 200], [201, 200], [202, 200]], [[13.0, 10], [10, 19], [NAN, NAN]]])
+    metrics = MatchedKeypointMetrics()
+    assert metrics.compute() == {}
+    metrics.update(found, truth, presence)
+    metrics.update(torch.zeros(0, 3, 2), torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.uint8))
+    assert metrics.compute() == pytest.approx(
+        {
+            "mean_error_px_matched": 3.5,
+            "median_error_px_matched": 3.5,
+            "points_matched": 2 / 5,
+            "people_matched": 1 / 2,
+            "people_extra": 1 / 2,
+        }
+    )
+
+
+def test_nobody_found_has_no_error() -> None:
+    metrics = MatchedKeypointMetrics()
+    truth = torch.tensor([[[10.0, 10], [10, 15], [10, 20]]])
+    metrics.update(torch.zeros(0, 3, 2), truth, visible(truth))
+    assert metrics.compute() == {"points_matched": 0.0, "people_matched": 0.0}
+
+
+def task_of(skeleton: Skeleton = BODY, **settings: Any) -> Task:
+    return Task(Config(**settings), Meta(skeleton=skeleton))
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "message"),
+    [(Skeleton(names=("a", "b")), "no limbs"), (Skeleton(names=("a", "b", "c"), limbs=((0, 1),)), "c cannot be reached")],
+)
+def test_a_skeleton_that_does_not_hold_together_is_refused(skeleton: Skeleton, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        task_of(skeleton)
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    with pytest.raises(UsageError, match="regressor"):
+        task_of().networks(regressor.Config())
+
+
+def test_flip_test_needs_limbs_that_can_be_mirrored() -> None:
+    one_sided = Skeleton(names=("neck", "left", "right"), limbs=((0, 1), (1, 2)), swap=(0, 2, 1))
+    task_of(one_sided).networks(unet.Config(width=2, depth=1))
+    with pytest.raises(UsageError, match="none from neck to right"):
+        task_of(one_sided, flip_test=True).networks(unet.Config(width=2, depth=1))
+
+
+def test_every_stage_has_its_loss_and_the_last_one_answers() -> None:
+    torch.manual_seed(0)
+    task = task_of(STICK)
+    networks = task.networks(hourglass.Config(width=4, stacks=2, depth=1))
+    points = torch.tensor([[[[10.0, 10], [10, 18], [10, 26]]]])
+    batch = {"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "keypoints": points, "keypoints.presence": visible(points)}
+    encoded = task.encode(batch)
+    outputs = task.forward(networks, encoded)
+    assert outputs["sheets"].shape == (1, 2, task.codec.channels, 8, 8)
+    losses = task.loss("train", networks, encoded, outputs)
+    each = [task.codec.losses(outputs["sheets"][:, n], encoded) for n in range(2)]
+    assert {n: v.item() for n, v in losses.items()} == pytest.approx({n: (each[0][n] + each[1][n]).item() for n in each[0]})
+    networks.eval()
+    answer = task.respond(networks, encoded)["sheets"]
+    torch.testing.assert_close(answer, task.forward(networks, encoded)["sheets"][:, -1])
+
+
+def test_people_without_labels_are_masked_where_the_data_knows_them() -> None:
+    data = world.Config(scenes=4, size=(32, 32)).open("train")
+    assert Config().settled(data).unlabelled == "unlabelled"
+    assert "unlabelled" in Task(Config().settled(data), data.meta).fields
+    points = torch.zeros(1, 0, 14, 2)
+    hidden = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    hidden[0, :, :16] = 1
+    batch = {"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "keypoints": points, "unlabelled": hidden}
+    batch["keypoints.presence"] = torch.zeros(1, 0, 14, dtype=torch.uint8)
+    sheets = task_of(unlabelled="unlabelled").encode(batch)["sheets"]
+    assert sheets[..., :16].isnan().all() and not sheets[..., 16:].isnan().any()
+
+
+def test_metrics_say_which_sigma_they_assumed() -> None:
+    assert task_of().primary == "ap_oks_boxarea"
+    task = task_of(STICK)
+    points = torch.tensor([[[4.0, 4.0], [4.0, 14.0], [10.0, 24.0]]])
+    frame = Frame.of((32, 32))
+    image = Image(torch.zeros(3, 32, 32, dtype=torch.uint8), frame)
+    sample = Sample("a", {"image": image, "keypoints": Keypoints(points, visible(points), frame)})
+    metrics = task.metrics()
+    task.score(metrics, task.truth(sample), sample)
+    found = metrics.compute()
+    assert found[task.primary] == found["ap_oks_sigma0.05_boxarea"] == 1 and "ap_oks_sigma0.05" not in found
+
+
+def test_the_mean_pose_stands_in_the_middle() -> None:
+    """By hand: two rods, 0.2 and 0.4 of the width long, become one of 0.3 about the middle."""
+    pose = task_of(ROD)._mean_pose(torch.tensor([[[0.1, 0.5], [0.3, 0.5]], [[0.5, 0.1], [0.9, 0.1]]]))
+    torch.testing.assert_close(pose, torch.tensor([[[0.35, 0.5], [0.65, 0.5]]]))
+    nobody = task_of(ROD)._mean_pose(torch.zeros(0, 2, 2))
+    assert torch.equal(nobody, torch.full((1, 2, 2), 0.5))

@@ -140,6 +140,10 @@ def test_targets_of_a_turned_sample_are_the_turned_targets(kind: str) -> None:
             expected = torch.rot90(target, -1, (-2, -1))
             if name == "normals":
                 expected = torch.stack([-expected[:, 1], expected[:, 0], expected[:, 2]], 1)
+            if name == "sheets":
+                beliefs, fields = expected[:, :15], expected[:, 15:].unflatten(1, (13, 2))
+                turned_fields = torch.stack([-fields[:, :, 1], fields[:, :, 0]], 2)
+                expected = torch.cat([beliefs, turned_fields.flatten(1, 2)], 1)
             torch.testing.assert_close(turned[name], expected, atol=0.01, rtol=0, equal_nan=True)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,12 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 from torch import Tensor
 
+from pixelwise.color.palette import RGB, distinct_colours
 from pixelwise.geometry.skeleton import Skeleton
 from pixelwise.prediction import Prediction, to_pillow
+
+COCO, OPENPOSE = ".coco.json", ".openpose.json"
+LIMBS: RGB = (255, 214, 0)
 
 
 @dataclass(frozen=True)
@@ -32,20 +39,34 @@ class KeypointsPrediction(Prediction):
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The numbers as JSON."""
-        return (".json",)
+        """The numbers as JSON; of several objects also as COCO's list of results, and as OpenPose writes people."""
+        return (".json",) if self.scores is None else (".json", COCO, OPENPOSE)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the answer: as `Prediction.save`, or to `x.coco.json` or `x.openpose.json`.
+
+        Raises:
+            UsageError: The suffix is not one that can be written.
+        """
+        path = Path(path)
+        for suffix, numbers in ((COCO, self.to_coco), (OPENPOSE, self.to_openpose)):
+            if path.name.lower().endswith(suffix):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(numbers(path.name[: -len(suffix)])))
+                return path
+        return super().save(path)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and limbs over the image."""
+        """Draw points and limbs over the image; of several objects each in a colour of its own."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
-        for instance in self.points - 0.5:  # Pillow puts integers at pixel centres
+        for instance, colour in zip(self.points - 0.5, self._colours(), strict=True):  # Pillow puts integers at pixel centres
             seen = instance.isfinite().all(-1)
             for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
-                    draw.line([*instance[a].tolist(), *instance[b].tolist()], (255, 214, 0), max(1, round(radius)))
+                    draw.line([*instance[a].tolist(), *instance[b].tolist()], colour, max(1, round(radius)))
             for x, y in instance[seen].tolist():
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], (255, 40, 60))
         return picture
@@ -59,4 +80,35 @@ class KeypointsPrediction(Prediction):
             }
             for points, confidence in zip(self.points.tolist(), self.confidence.tolist(), strict=True)
         ]
-        return {"kind": "keypoints", **self._size(), "instances": instances}
+        scores = {} if self.scores is None else {"scores": [round(score, 4) for score in self.scores.tolist()]}
+        return {"kind": "keypoints", **self._size(), "instances": instances, **scores}
+
+    def _colours(self) -> Sequence[RGB]:
+        count = len(self.points)
+        return [LIMBS] * count if self.scores is None else distinct_colours(count)
+
+    def _flat(self) -> list[list[float]]:
+        """Return x, y, confidence of one point after the other for each object; 0, 0, 0 where there is none."""
+        rows = np.concatenate([self.points.numpy(), self.confidence.numpy()[..., None]], -1)
+        found = np.isfinite(rows).all(-1, keepdims=True)
+        return [[round(v, 3) for v in row.ravel().tolist()] for row in np.where(found, rows, 0)]
+
+    def to_coco(self, image: str) -> list[dict[str, Any]]:
+        """Return COCO's results format, the lists of many images put together being what `loadRes` of pycocotools reads.
+
+        Args:
+            image: What `image_id` shall be; digits become a number, as COCO names its files.
+        """
+        number = int(image) if image.isdecimal() else image
+        scores = [1.0] * len(self.points) if self.scores is None else self.scores.tolist()
+        return [
+            {"image_id": number, "category_id": 1, "keypoints": row, "score": score}
+            for row, score in zip(self._flat(), scores, strict=True)
+        ]
+
+    def to_openpose(self, image: str = "") -> dict[str, Any]:
+        """Return what OpenPose's `--write_json` writes for an image, with our points in our order."""
+        other = ("face", "hand_left", "hand_right")
+        empty = {f"{part}_keypoints_{way}": [] for way in ("2d", "3d") for part in other} | {"pose_keypoints_3d": []}
+        people = [{"person_id": [-1], "pose_keypoints_2d": row, **empty} for row in self._flat()]
+        return {"version": 1.3, "people": people}
