@@ -52,6 +52,21 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "depth": 1, "stacks": 3, "norm": "group", "upsample": "transposed", "output_stride": 2},
         {"width": 16, "depth": 2, "norm": "none", "upsample": "pixel_shuffle"},
     ],
+    "cpm": [
+        {"width": 16, "stages": 2, "kernel": 3, "stage_kernel": 3, "output_stride": 4},
+        {"width": 16, "stages": 1, "kernel": 5, "norm": "batch"},
+        {"width": 16, "stages": 3, "kernel": 5, "stage_kernel": 5, "norm": "group", "output_stride": 1},
+    ],
+    "simple_baseline": [
+        {"width": 4, "encoder_width": 4, "depth": 3},
+        {"width": 4, "encoder_width": 2, "norm": "none", "upsample": "bilinear", "output_stride": 2},
+        {"width": 4, "encoder_width": 2, "depth": 2, "norm": "group", "upsample": "pixel_shuffle", "output_stride": 1},
+    ],
+    "openpose": [
+        {"width": 4, "encoder_width": 2},
+        {"width": 4, "encoder_width": 2, "refinements": 2, "norm": "group", "output_stride": 4, "heads": (1, 1)},
+        {"width": 16, "encoder_width": 4, "refinement": "convolutions", "norm": "none", "output_stride": 2, "heads": (1, 1)},
+    ],
     "residual": [
         {"width": 4, "blocks": 2},
         {"width": 4, "blocks": 0, "norm": "batch", "upsample": "nearest", "activation": "tanh"},

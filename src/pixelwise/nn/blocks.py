@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pixelwise.nn.upsample import Upsample, upsample
 
@@ -41,6 +42,20 @@ def double_convolution(in_channels: int, out_channels: int, kind: Norm) -> nn.Se
         *convolution(in_channels, out_channels, kind),
         *convolution(out_channels, out_channels, kind),
     )
+
+
+class Residual(nn.Module):
+    """(B, in_channels, H, W) -> (B, out_channels, H, W): two 3x3 convolutions, added to their input (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kind: Norm) -> None:
+        super().__init__()
+        last = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=kind == "none")
+        self.branch = nn.Sequential(*convolution(in_channels, out_channels, kind), last, norm(kind, out_channels))
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the changed maps."""
+        return functional.relu(self.skip(maps) + self.branch(maps))
 
 
 class Stage(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import ModelError, UsageError, did_you_mean
-from pixelwise.nn.blocks import Norm, double_convolution
+from pixelwise.nn.blocks import Norm, Residual, convolution, double_convolution
 from pixelwise.nn.dilation import refuse_inexact
 
 
@@ -58,6 +58,28 @@ class Pyramid(Encoder):
             elif stride > 1:
                 image = self.halve(image)
             image = level(image)
+            maps[stride] = image
+        return maps
+
+
+class ResidualPyramid(Encoder):
+    """A residual block per level, 2x2 max pooling between levels: as far as `Pyramid`, and easier to train when it is deep."""
+
+    def __init__(self, in_channels: int, width: int, depth: int, norm: Norm) -> None:
+        super().__init__()
+        self.channels = {2**level: level_width(width, 2**level) for level in range(depth + 1)}
+        self.least = 2 ** (depth + 1)  # as in `Pyramid`
+        self.halve = nn.MaxPool2d(2)
+        widths = [width, *self.channels.values()]
+        self.stem = convolution(in_channels, width, norm)
+        self.levels = nn.ModuleList(Residual(before, after, norm) for before, after in pairwise(widths))
+
+    def forward(self, image: Tensor) -> dict[int, Tensor]:
+        """Return the maps of strides 1, 2, 4, ..., 2^depth of (B, C, H, W)."""
+        maps: dict[int, Tensor] = {}
+        image = self.stem(image)
+        for stride, level in zip(self.channels, self.levels, strict=True):
+            image = level(image if stride == 1 else self.halve(image))
             maps[stride] = image
         return maps
 
