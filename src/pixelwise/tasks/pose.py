@@ -22,7 +22,7 @@ from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
 from pixelwise.metrics.oks import OksMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
-from pixelwise.nn.networks import unet
+from pixelwise.nn.networks import hourglass
 from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -227,12 +227,12 @@ def world_pose() -> Recipe:
     """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 192 x 192."""
     return Recipe(
         name="world_pose",
-        task=Config(sigma=2.5, thickness=2.0),
-        data=world.Config(scenes=1024, size=(192, 192), people=(2, 6)),
+        task=Config(sigma=3.0, thickness=3.0),
+        data=world.Config(scenes=768, size=(192, 192), people=(2, 6)),
         view=View(size=(192, 192)),
         augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.3), translate=0.05, brightness=0.2, contrast=0.2),
-        network=unet.Config(width=16, depth=5, output_stride=2),
-        optimizer=Optimizer(kind="adamw", lr=3e-3),
+        network=hourglass.Config(width=128, stacks=1, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
         steps=800,
         batch_size=8,
