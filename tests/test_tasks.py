@@ -29,6 +29,7 @@ SMALL = {
     "surface_normals": ("world_normals", ["network.width=8", "network.depth=2"]),
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
+    "pose": ("world_pose", ["network.width=16", "network.depth=2", "task.most_people=6"]),
     "translation": (
         "world_translation",
         ["network.width=8", "network.depth=4", "task.discriminator.width=8", "task.discriminator.layers=1"],

@@ -66,7 +66,8 @@ def best_peaks(beliefs: Tensor, sigma: float, threshold: float, most: int) -> tu
     belief, index = functional.pad(found, (0, most)).topk(most)
     width = beliefs.shape[-1]
     index = torch.where(belief > 0, index, 0)
-    column, row = index % width, index // width
+    row = index // width
+    column = index - row * width  # the remainder by a width that is a symbol cannot be exported
     points = peaks.log_fit_at(beliefs.clamp(min=1e-30).log(), column, row, sigma, radius=1)
     return torch.where((belief > 0)[..., None], points, 0), belief
 
