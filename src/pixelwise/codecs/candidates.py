@@ -99,22 +99,26 @@ def limb_scores(fields: Tensor, start: Tensor, end: Tensor, stride: int, size: t
     length = step.square().sum(-1).clamp(min=TINY).sqrt()
     count = sample_count(step)
     piece = torch.arange(SAMPLES[1], device=step.device)
-    inside = piece < count[..., None]
-    place = start[:, :, :, None, None] + ((piece + 0.5) / count[..., None])[..., None] * step[..., None, :]
-    along = (_read(fields, place / stride) * (step / length[..., None])[..., None, :]).sum(-1)
-    share = ((along > ALONG) & inside).sum(-1) / count
+    x, y = _read(fields, start, step, (piece + 0.5) / count[..., None], stride)
+    right, down = (step / length[..., None]).unbind(-1)
+    along = torch.where(piece < count[..., None], x * right[..., None] + y * down[..., None], 0)
+    share = (along > ALONG).sum(-1) / count
     prior = ((size[0] + size[1]) / (4 * length) - 1).clamp(max=0)
-    score = torch.where(inside, along, 0).sum(-1) / count + prior
+    score = along.sum(-1) / count + prior
     near = torch.where(length < stride, ALONG, 0.0)
     return torch.where((share > SHARE) & (score > 0), score, near)
 
 
-def _read(fields: Tensor, place: Tensor) -> Tensor:
-    """Interpolate `(B, 2L, h, w)` at places `(B, L, M, M, S, 2)` in pixels of the map, `(B, L, M, M, S, 2)`."""
-    batch, limbs, most, _, samples, _ = place.shape
+def _read(fields: Tensor, start: Tensor, step: Tensor, share: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Interpolate the x and y of `(B, 2L, h, w)` at start + share * step, shares `(B, L, M, M, S)`: `(B, L, M, M, S)` each."""
+    batch, limbs, most, _, samples = share.shape
     height, width = fields.shape[-2:]
-    grid = torch.stack([2 * place[..., 0] / width - 1, 2 * place[..., 1] / height - 1], -1)
-    grid = grid.reshape(batch * limbs, most * most, samples, 2)
+    places = [  # in grid_sample's coordinates, that go from -1 to 1
+        (2 / (side * stride) * start[..., axis] - 1)[..., None, None] + share * (2 / (side * stride) * step[..., axis])[..., None]
+        for axis, side in enumerate((width, height))
+    ]
+    grid = torch.stack(places, -1).view(batch * limbs, most * most, samples, 2)
     sheets = fields.reshape(batch * limbs, 2, height, width)
     read = functional.grid_sample(sheets, grid, padding_mode="border", align_corners=False)
-    return read.view(batch, limbs, 2, most, most, samples).movedim(2, -1)
+    x, y = read.view(batch, limbs, 2, most, most, samples).unbind(2)
+    return x, y

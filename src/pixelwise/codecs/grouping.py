@@ -5,7 +5,7 @@ The candidates come from `candidates`. Here is what no graph holds: one partner 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,32 +91,42 @@ class Person:
     limbs: list[float]
 
 
+Peak = tuple[int, int]
+"""A part, and which of its peaks."""
+Owners = dict[Peak, Person]
+
+
 def assemble(pairs: Sequence[Sequence[Pair]], limbs: Sequence[Limb], order: Order) -> list[Person]:
     """Put people together from the pairs of each limb.
 
     A limb whose one end somebody owns gives him the other, unless he has that part. One that joins two people merges them if
     no part is then there twice. One of which nobody owns an end makes a new person, unless it is redundant.
     """
-    owners: dict[tuple[int, int], Person] = {}
+    owners: Owners = {}
     for n in (*order.tree, *order.redundant):
+        first, second = limbs[n]
         for i, j, score in pairs[n]:
-            ends = dict(zip(limbs[n], (i, j), strict=True))
-            joined = list(dict.fromkeys(owners[end] for end in ends.items() if end in owners))
-            parts = _together([ends, *(person.parts for person in joined)])
-            if parts is not None and (joined or n not in order.redundant):
-                person = Person(parts, [score, *(limb for one in joined for limb in one.limbs)])
-                owners.update(dict.fromkeys(parts.items(), person))
+            person = _owner(owners, (first, i), (second, j), creates=n in order.tree)
+            if person and person.parts.get(first, i) == i and person.parts.get(second, j) == j:
+                person.parts.update({first: i, second: j})
+                person.limbs.append(score)
+                owners[first, i] = owners[second, j] = person
     return list(dict.fromkeys(owners.values()))
 
 
-def _together(claims: Iterable[dict[int, int]]) -> dict[int, int] | None:
-    """Return all parts, or None if some part would be two peaks."""
-    parts: dict[int, int] = {}
-    for claim in claims:
-        for part, peak in claim.items():
-            if parts.setdefault(part, peak) != peak:
-                return None
-    return parts
+def _owner(owners: Owners, start: Peak, end: Peak, creates: bool) -> Person | None:
+    """Return whose the limb between two peaks may be: their one owner, their two merged into one, or somebody new."""
+    one, other = owners.get(start), owners.get(end)
+    if one is None and other is None:
+        return Person({}, []) if creates else None
+    if one is None or other is None or one is other:
+        return one or other
+    if one.parts.keys() & other.parts.keys():
+        return None
+    one.parts.update(other.parts)
+    one.limbs += other.limbs
+    owners.update(dict.fromkeys(other.parts.items(), one))
+    return one
 
 
 def group(
@@ -144,9 +154,9 @@ def group(
     answers = []
     for points, confidence, scores in zip(*candidates, strict=True):
         people = assemble([pair(sheet) for sheet in scores.double().numpy()], limbs, order)
-        kept = [person for person in people if len(person.parts) >= least_parts]
-        found = _gathered(kept, points, confidence)
-        rank = [n for n in found.scores.argsort(descending=True).tolist() if found.scores[n] >= least_score]
+        found = _gathered([person for person in people if len(person.parts) >= least_parts], points, confidence)
+        rank = found.scores.argsort(descending=True)
+        rank = rank[found.scores[rank] >= least_score]
         answers.append(People(*(tensor[rank] for tensor in found)))
     return answers
 
