@@ -114,7 +114,8 @@ def _read(fields: Tensor, start: Tensor, step: Tensor, share: Tensor, stride: in
     batch, limbs, most, _, samples = share.shape
     height, width = fields.shape[-2:]
     places = [  # in grid_sample's coordinates, that go from -1 to 1
-        (2 / (side * stride) * start[..., axis] - 1)[..., None, None] + share * (2 / (side * stride) * step[..., axis])[..., None]
+        (2 / (side * stride) * start[..., axis] - 1)[..., None, None]
+        + share * (2 / (side * stride) * step[..., axis])[..., None]
         for axis, side in enumerate((width, height))
     ]
     grid = torch.stack(places, -1).view(batch * limbs, most * most, samples, 2)

@@ -170,4 +170,6 @@ def _gathered(people: Sequence[Person], points: Tensor, confidence: Tensor) -> P
     sure = torch.where(found, confidence[part, peak], 0)
     limbs = torch.tensor([sum(person.limbs) for person in people])
     counted = found.sum(1) + torch.tensor([len(person.limbs) for person in people], dtype=torch.int64)
-    return People(torch.where(found[..., None], points[part, peak], torch.nan), sure, (sure.sum(1) + limbs) / counted.clamp(min=1))
+    return People(
+        torch.where(found[..., None], points[part, peak], torch.nan), sure, (sure.sum(1) + limbs) / counted.clamp(min=1)
+    )

@@ -214,8 +214,7 @@ class PartFieldsCodec(Codec[Targets]):
         known = ~sheets.isnan()
         kinds = {"beliefs": (slice(None, parts), unit), "fields": (slice(parts, None), 2 * unit)}
         return {
-            name: weight * l2_loss(outputs[:, part], sheets[:, part], known[:, part])
-            for name, (part, weight) in kinds.items()
+            name: weight * l2_loss(outputs[:, part], sheets[:, part], known[:, part]) for name, (part, weight) in kinds.items()
         }
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
