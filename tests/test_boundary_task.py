@@ -16,9 +16,10 @@ from scipy.io import savemat
 from torch import nn, tensor
 
 from pixelwise.codecs.boundaries import BoundaryCodec
-from pixelwise.data.boundary_files import MOST_BYTES, decode_boundaries
+from pixelwise.data.boundary_files import decode_boundaries
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import boundary_folder
+from pixelwise.data.matlab_files import MOST_BYTES
 from pixelwise.data.sample import Boundaries, Image, LabelMap, Sample, collate
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame

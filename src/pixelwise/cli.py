@@ -17,31 +17,10 @@ from typing import Any, NoReturn
 
 from pixelwise import __version__
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
-from pixelwise.overrides import parse_bytes, parse_value, split_override
+from pixelwise.instructions import EPILOG, LABORATORY, NETWORKS
+from pixelwise.overrides import parse_bytes, parse_size, parse_value, split_override
 
-EPILOG = """\
-first steps:
-  pixelwise demo                              train three small models and write a report (about 5 minutes)
-  pixelwise list                              the recipes on offer
-  pixelwise train camvid data.root=FOLDER     train a recipe on your own folder
-  pixelwise train runs/camvid-1               resume a run that was stopped
-  pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
-  pixelwise predict runs/camvid-1 photo.jpg   use it
-  pixelwise export runs/camvid-1 camvid.onnx  one file that runs without pixelwise
-  pixelwise analyse unet size=512x512         what a network costs, sees and takes in memory
-  pixelwise lab                               experiments that measure what is said about such networks
-"""
-
-LABORATORY = """\
-  pixelwise lab NAME              run one: minutes on two cores; writes lab/NAME.html, lab/NAME.json and lab/index.html
-  pixelwise lab all               run every one
-  pixelwise describe NAME         its settings"""
-
-NETWORKS = """\
-  timm/NAME, torchvision/NAME     a model of these libraries; without the library where only one has it, or timm's
-  module:function                 what a function of your own returns
-  runs/camvid-1                   a trained network
-Our own have settings: pixelwise analyse unet size=512x512 batch=8 width=64 upsample=nearest --train"""
+CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 TILES = ("auto", "exact", "blended")
 PRECISIONS = ("float32", "bfloat16")
@@ -82,6 +61,8 @@ def parser() -> Parser:
 
     verb("list", "list the recipes", json_output=True)
     verb("describe", "print every setting of a recipe with its meaning").add_argument("name", metavar="RECIPE")
+    one = verb("check", "look at data and labels, and list what is suspicious", json_output=True)
+    one.add_argument("words", nargs="*", metavar="DATA", help=CHECK_TAKES)
     one = verb("train", "train a recipe, replay a recipe.json, or resume a run folder")
     one.add_argument("what", metavar="RECIPE", help="a recipe's name, a recipe.json, or a run folder to resume")
     one.add_argument("pairs", nargs="*", metavar="key=value", help="settings to change; out=DIR chooses the run folder")
@@ -151,6 +132,7 @@ def run(words: list[str]) -> int:
     verbs = {
         "list": list_recipes,
         "describe": describe,
+        "check": check_data,
         "train": train,
         "evaluate": evaluate,
         "predict": predict,
@@ -244,6 +226,32 @@ def describe(chosen: argparse.Namespace) -> int:
 def _choices(schemas: Sequence[dict[str, Any]]) -> str:
     found = [str(choice) for schema in schemas for choice in schema.get("enum", ())]
     return f" ({' | '.join(found)})" if found else ""
+
+
+def check_data(chosen: argparse.Namespace) -> int:
+    """Draw samples with their labels, and list those that are suspicious and the files that cannot be read."""
+    from pixelwise.index import check, check_saved, index, recipe_for
+
+    named = [word for word in chosen.words if "=" not in word or Path(word).exists()]
+    if len(named) > 1:
+        raise UsageError(f"check takes one recipe, not {' and '.join(named)}", "settings are written key=value")
+    options, pairs = _options([word for word in chosen.words if word not in named], {"out": str})
+    what = named[0] if named else recipe_for(pairs)
+    if what in index() or not Path(what).exists():
+        check(what, pairs)
+    elif Path(what).suffix == ".json":
+        check_saved(Path(what), pairs)
+    from pixelwise.checking import as_text, write
+    from pixelwise.checking import check_data as checked
+    from pixelwise.recipe import find_recipe
+
+    found, out = checked(find_recipe(what).override(pairs)), Path(options.get("out", "check"))
+    write(found, out)
+    if chosen.json:
+        _print_json(found.to_json() | {"out": str(out)})
+    else:
+        print(f"{as_text(found)}\nSaved  {out}/ (index.html, sheet.png, check.json)")
+    return 1 if found.broken else 0
 
 
 def train(chosen: argparse.Namespace) -> int:
@@ -381,12 +389,12 @@ def demo(chosen: argparse.Namespace) -> int:
 
 def lab(chosen: argparse.Namespace) -> int:
     """List the experiments, or run one or all of them and write their pages."""
-    from pixelwise.index import check_settings, experiment, experiments
+    from pixelwise.index import check_settings, experiment, experiments, shared_settings
 
     if chosen.name is None:
         return _list_experiments(experiments(), chosen.json)
     options, pairs = _options(chosen.pairs, {"out": str})
-    taken = _shared_out(pairs, experiments()) if chosen.name == "all" else {chosen.name: pairs}
+    taken = shared_settings(pairs, experiments()) if chosen.name == "all" else {chosen.name: pairs}
     for name, own in taken.items():
         check_settings(name, experiment(name)["settings"], own)
     from pixelwise.laboratory import perform
@@ -414,16 +422,6 @@ def _list_experiments(known: dict[str, Any], json_output: bool) -> int:
     return 0
 
 
-def _shared_out(pairs: Sequence[str], known: dict[str, Any]) -> dict[str, list[str]]:
-    """Give each experiment those of the pairs that it has a setting for."""
-    keys = {name: [s["key"] for s in entry["settings"]] for name, entry in known.items()}
-    for key, _ in map(split_override, pairs):
-        if not any(key in own for own in keys.values()):
-            everything = sorted({key for own in keys.values() for key in own})
-            raise UsageError(f"no experiment has a setting {key!r}", did_you_mean(key, everything))
-    return {name: [pair for pair in pairs if split_override(pair)[0] in own] for name, own in keys.items()}
-
-
 def analyse(chosen: argparse.Namespace) -> int:
     """Print what a network costs, sees and takes in memory."""
     if chosen.network is None:
@@ -432,7 +430,7 @@ def analyse(chosen: argparse.Namespace) -> int:
         raise UsageError("analyse needs the name of a network first", "pixelwise analyse lists them")
     numbers = dict.fromkeys(("batch", "channels", "outputs", "detail"), int)
     options, pairs = _options(chosen.pairs, {**numbers, "size": str, "out": str})
-    size = _size(options["size"]) if "size" in options else None
+    size = parse_size(options["size"]) if "size" in options else None
     if options.get("out", "").endswith(".html"):
         raise UsageError(f"out={options['out']} should be a folder", f"out={options['out'].removesuffix('.html')}")
     from pixelwise.analysis import Request, answer
@@ -449,13 +447,6 @@ def analyse(chosen: argparse.Namespace) -> int:
     else:
         print(as_text(found, options.get("detail")))
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    value = parse_value(text)
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
-        return value[0], value[1]
-    raise UsageError(f"size = {text!r}: should be HEIGHTxWIDTH in pixels", "for example size=256x256")
 
 
 def _list_networks(json_output: bool) -> int:

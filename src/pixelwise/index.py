@@ -182,6 +182,41 @@ def _wanted(schemas: Sequence[dict[str, Any]]) -> Any:
     return listed if len(kinds) == 1 else listed | None
 
 
+def shared_settings(pairs: Sequence[str], known: dict[str, Any]) -> dict[str, list[str]]:
+    """Return for each experiment those of the pairs that it has a setting for.
+
+    Raises:
+        UsageError: None has.
+    """
+    keys = {name: [s["key"] for s in entry["settings"]] for name, entry in known.items()}
+    for key, _ in map(split_override, pairs):
+        if not any(key in own for own in keys.values()):
+            everything = sorted({key for own in keys.values() for key in own})
+            raise UsageError(f"no experiment has a setting {key!r}", did_you_mean(key, everything))
+    return {name: [pair for pair in pairs if split_override(pair)[0] in own] for name, own in keys.items()}
+
+
+def recipe_for(pairs: Sequence[str]) -> str:
+    """Return a recipe for data that only pairs such as `data.kind=keypoints_csv` describe: one that reads this kind.
+
+    The one called as the kind begins comes first, since it is for a folder of the user's own.
+
+    Raises:
+        UsageError: No pair says of which kind the data is, or no recipe reads it.
+    """
+    kind = next((text for key, text in map(split_override, pairs) if key in ("data", "data.kind")), "")
+    if not kind:
+        raise UsageError("name a recipe, or the kind of your data", "data.kind=keypoints_csv data.root=FOLDER")
+    kinds = {name: next(s["default"] for s in e["settings"] if s["key"] == "data.kind") for name, e in index().items()}
+    own = kind.partition("_")[0]
+    if own in kinds and kinds[own].partition("_")[0] == own:
+        return own
+    found = next((name for name, other in kinds.items() if other == kind), None)
+    if found is None:
+        raise UsageError(f"no recipe reads data of kind {kind!r}", did_you_mean(kind, kinds.values()) or "name a recipe first")
+    return found
+
+
 def check_saved(path: Path, pairs: Sequence[str]) -> None:
     """Check overrides of a saved recipe, if it has the kinds of the recipe that it is named after.
 

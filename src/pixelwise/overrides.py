@@ -38,6 +38,18 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size in pixels, HEIGHTxWIDTH.
+
+    Raises:
+        UsageError: It is none.
+    """
+    value = parse_value(text)
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
+        return value[0], value[1]
+    raise UsageError(f"size = {text!r}: should be HEIGHTxWIDTH in pixels", "for example size=256x256")
+
+
 def parse_value(text: str, wanted: object = None) -> Any:
     """Read the right side of `key=value`: JSON where it is JSON, `HxW` as a size, else the text itself.
 

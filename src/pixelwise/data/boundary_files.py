@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +10,11 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.images import SKIP_HINT, decode_image, decode_values
+from pixelwise.data.matlab_files import matlab_variable
 from pixelwise.errors import DataError
 
 Reading = Literal["grey", "bits"]
-MOST_BYTES = 2**24
-"""Of a MATLAB file, before and after decompression; those of BSDS500 hold less than 5 MB."""
 MOST_ANNOTATORS = 64
-_HEADER = 128
-_COMPRESSED = 15
 
 
 def decode_boundaries(path: Path, reading: Reading) -> Tensor:
@@ -46,48 +40,14 @@ def decode_boundaries(path: Path, reading: Reading) -> Tensor:
 
 
 def _from_matlab(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    from scipy.io import loadmat
-
     try:
-        contents = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    if not _small(contents):
-        raise DataError(f"{path}: no MATLAB 5 file of at most {MOST_BYTES >> 20} MB", "save it with: save -v7")
-    try:
-        cells = loadmat(io.BytesIO(contents), variable_names=["groundTruth"])["groundTruth"].ravel()
+        cells = matlab_variable(path, "groundTruth").ravel()
         maps = [np.asarray(cell["Boundaries"][0, 0], np.float32) for cell in cells[: MOST_ANNOTATORS + 1]]
         drawn = np.stack(maps)
+    except DataError:
+        raise
     except Exception as error:  # scipy raises whatever the damage leads to
         raise DataError(f"{path}: not a groundTruth of BSDS500 ({type(error).__name__})", SKIP_HINT) from None
     if drawn.ndim != 3 or not drawn.size or len(drawn) > MOST_ANNOTATORS or not ((drawn == 0) | (drawn == 1)).all():
         raise DataError(f"{path}: boundaries are not maps of 0 and 1 of one size", SKIP_HINT)
     return drawn
-
-
-def _small(contents: bytes) -> bool:
-    """Tell whether this is a MATLAB 5 file whose parts are complete and decompress to no more than MOST_BYTES."""
-    order = {b"IM": "<", b"MI": ">"}.get(contents[126:_HEADER])
-    place, total = _HEADER, 0
-    if order is None or len(contents) == _HEADER:
-        return False
-    while place < len(contents):
-        if place + 8 > len(contents):
-            return False
-        kind, size = struct.unpack_from(f"{order}II", contents, place)
-        part = contents[place + 8 : place + 8 + size]
-        if len(part) < size:
-            return False
-        total += _unpacked(part) if kind == _COMPRESSED else size
-        if total > MOST_BYTES:
-            return False
-        place += 8 + size
-    return True
-
-
-def _unpacked(part: bytes) -> int:
-    """Return the bytes that a part decompresses to, or more than MOST_BYTES if it cannot be."""
-    try:
-        return len(zlib.decompressobj().decompress(part, MOST_BYTES + 1))
-    except zlib.error:
-        return MOST_BYTES + 1

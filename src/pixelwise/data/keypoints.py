@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pixelwise.data.dataset import Dataset, Meta, Source
+from pixelwise.data.files import images_in
 from pixelwise.data.images import SKIP_HINT, decode_image, image_size
 from pixelwise.data.regions import Region, covered
 from pixelwise.data.sample import Field, Image, Keypoints, LabelMap, Presence, Sample
@@ -210,3 +212,20 @@ def point_names(stated: object, count: int, where: Path) -> tuple[str, ...]:
     if len(set(map(str, stated))) < count:
         raise DataError(f"{where}: two keypoints have the same name")
     return tuple(str(name) for name in stated)
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    """Return the images below `folder` by the last number in their names, which is the number of a frame.
+
+    Raises:
+        DataError: There is none, or two have one number.
+    """
+    found: dict[int, Path] = {}
+    for path in images_in(folder).values():
+        digits = re.findall(r"\d+", path.stem)
+        if not digits:
+            continue
+        other = found.setdefault(int(digits[-1]), path)
+        if other != path:
+            raise DataError(f"{path} and {other.name} are both frame {int(digits[-1])}", "one folder holds one video")
+    return found

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from pixelwise.geometry.homography import Size
 
@@ -30,13 +29,23 @@ def covered(region: Region, size: Size) -> Map:
     if isinstance(region.segmentation, dict):
         return run_lengths(region.segmentation, size)
     x, y, width, height = region.box or (0, 0, 0, 0)
-    box = [x, y, x + width, y, x + width, y + height, x, y + height]
-    drawn = Image.new("1", (size[1], size[0]))
-    for polygon in region.segmentation or [box]:
-        corners = np.asarray(polygon, float).reshape(-1, 2) - 0.5  # Pillow puts integers at pixel centres
-        if len(corners) > 2:
-            ImageDraw.Draw(drawn).polygon(list(map(tuple, corners.tolist())), fill=1)
-    return np.asarray(drawn)
+    drawn = np.zeros(size, np.bool_)
+    for polygon in region.segmentation or [[x, y, x + width, y, x + width, y + height, x, y + height]]:
+        drawn |= filled(np.asarray(polygon, float).reshape(-1, 2), size)
+    return drawn
+
+
+def filled(corners: NDArray[np.float64], size: Size) -> Map:
+    """Return the pixels (H, W) whose centres lie within a polygon of corners (N, 2), x and y."""
+    height, width = size
+    (x0, y0), (x1, y1) = corners.T[..., None], np.roll(corners, -1, 0).T[..., None]
+    y = np.arange(height) + 0.5
+    edge, row = np.nonzero((y0 > y) != (y1 > y))
+    x = x0[edge, 0] + (y[row] - y0[edge, 0]) * (x1 - x0)[edge, 0] / (y1 - y0)[edge, 0]
+    crossed = np.zeros((height, width + 1), np.int64)
+    np.add.at(crossed, (row, np.ceil(x - 0.5).clip(0, width).astype(int)), 1)
+    inside: Map = crossed.cumsum(1)[:, :width] % 2 == 1
+    return inside
 
 
 def run_lengths(packed: dict[str, Any], size: Size) -> Map:

@@ -12,11 +12,11 @@ from pixelwise.config import Config
 
 _SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
 _SIDES |= {right: left for left, right in _SIDES.items()}
-_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])")
+_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])|(?<=[a-z])[LR](?![a-z])")
 
 
 def swap_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which point takes each point's name in a mirror, by left/right or l/r in the names; empty if none does."""
+    """Return which point takes each point's name in a mirror, by left/right or l/r (`l_hip`, `wingL`) in the names."""
     places = {name: i for i, name in enumerate(names)}
     swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
     return () if swap == tuple(range(len(names))) else swap

@@ -1,0 +1,378 @@
+"""Looks at data before anything is trained on it: wrong labels are the commonest cause of bad models.
+
+Every sample of every split is read once. What is suspicious is named with its reason; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor
+
+from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.sample import Boundaries, Category, Depth, Image, Keypoints, LabelMap, Masks, Normals, Sample, Values
+from pixelwise.data.sample import Field as SampleField
+from pixelwise.data.thumbnails import thumbnail
+from pixelwise.errors import DataError
+from pixelwise.evaluation import evenly
+from pixelwise.geometry.presence import Presence
+from pixelwise.geometry.shapes import shape_distances
+from pixelwise.page import captioned, document, gallery, prose, section, table
+from pixelwise.predictions.keypoints import KeypointsPrediction
+from pixelwise.recipe import Recipe
+from pixelwise.task import Task
+
+SHOWN, SUSPECTS, TILE = 48, 48, 192
+COMPARED = 2000
+"""Shapes and thumbnails are held against at most so many others, evenly spaced."""
+NEIGHBOURS = 10
+SWAPPED = 0.7
+"""Sides are called swapped if exchanging left and right brings a shape to less than this share of its distance.
+
+People seen from behind are no reason: their neighbours are others seen from behind."""
+FAR = 6.0
+"""Deviations (median absolute, scaled to a normal's) from which a shape is called far from the rest."""
+ALIKE = 0.995
+"""Correlation of thumbnails from which pictures are called nearly the same."""
+ON_TOP = 0.1
+"""Mean distance of the points of two objects, in roots of the box's area, below which they are one object twice."""
+
+
+class Finding(NamedTuple):
+    """Something suspicious: in which sample of which split, and why."""
+
+    split: str
+    key: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class Seen:
+    """What is kept of every sample that was read; lists have one entry per sample, `shapes` one per object."""
+
+    keys: list[tuple[str, int, str]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    thumbnails: list[Tensor] = field(default_factory=list)
+    shapes: list[Tensor] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    presence: list[Tensor] = field(default_factory=list)
+    pixels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+@dataclass
+class Checked:
+    """What was found in the data of a recipe."""
+
+    recipe: Recipe
+    meta: Meta
+    counts: dict[str, int]
+    broken: list[str]
+    notes: list[str]
+    findings: list[Finding]
+    shares: dict[str, dict[str, float]]
+    tiles: list[tuple[PillowImage.Image, str]] = field(default_factory=list)
+    suspects: list[tuple[PillowImage.Image, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the pictures."""
+        return {
+            "data": self.recipe.data.model_dump(mode="json"),
+            "samples": self.counts,
+            "broken": self.broken,
+            "notes": self.notes,
+            "shares": self.shares,
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
+
+def check_data(recipe: Recipe) -> Checked:
+    """Read every sample of every split of a recipe's data and say what is suspicious.
+
+    Raises:
+        DataError: A split cannot be opened at all, or none of its samples be read.
+    """
+    config = recipe.data.model_copy(update={"on_error": "skip"})
+    splits = {"train": config.open("train"), "val": config.open("val")}
+    with suppress(DataError):  # most data has none
+        splits["test"] = config.open("test")
+    task: Task = recipe.task.build(splits["train"].meta)
+    seen, findings = Seen(), list[Finding]()
+    for split, dataset in splits.items():
+        fields = [name for name in task.fields if name in dataset.fields]
+        for index in range(len(dataset)):
+            sample = dataset.sample(index, fields)
+            findings += [Finding(split, sample.key, *found) for found in _look(sample, dataset.meta, seen)]
+            seen.keys.append((split, index, sample.key))
+    meta = splits["train"].meta
+    findings += [*_shape_findings(seen, meta), *_duplicates(seen), *_of_the_set(seen, meta)]
+    notes = dict.fromkeys(note for dataset in splits.values() for note in dataset.notes)
+    checked = Checked(
+        recipe,
+        meta,
+        {split: len(dataset) for split, dataset in splits.items()},
+        [note.removeprefix("skipped ") for note in notes if note.startswith("skipped ")],
+        [note for note in notes if not note.startswith("skipped ")],
+        sorted(findings, key=lambda finding: finding.reason),
+        _shares(seen, meta),
+    )
+    _draw(checked, splits, task, seen)
+    return checked
+
+
+def _look(sample: Sample, meta: Meta, seen: Seen) -> Iterator[tuple[str, str]]:
+    """Keep what the comparisons need of a sample, and yield what is suspicious in itself."""
+    images = [name for name, value in sample.fields.items() if isinstance(value, Image)]
+    digest = hashlib.blake2b(digest_size=16)
+    for name in images:
+        digest.update(repr(sample[name].frame.size).encode() + sample[name].tensors()[""].contiguous().numpy().tobytes())
+    seen.digests.append(digest.hexdigest() if images else sample.key)
+    seen.thumbnails.append(thumbnail(sample, images[0]) if images else torch.zeros(1))
+    for name, value in sample.fields.items():
+        if isinstance(value, Keypoints):
+            yield from _of_points(value, meta, seen)
+        elif not isinstance(value, Image) and name != "unlabelled":
+            yield from _of_values(name, value, meta, seen)
+
+
+def _of_points(people: Keypoints, meta: Meta, seen: Seen) -> Iterator[tuple[str, str]]:
+    names = meta.skeleton.names
+    height, width = people.frame.size
+    for points, presence in zip(people.points, people.presence, strict=True):
+        x, y = points.unbind(-1)
+        outside = (presence != Presence.UNKNOWN) & ((x < 0) | (x >= width) | (y < 0) | (y >= height))
+        if outside.any():
+            yield "points outside the image", ", ".join(names[i] for i in outside.nonzero()[:, 0].tolist())
+        if not (presence >= Presence.HIDDEN).any():
+            yield "no point is there", f"all {len(names)} are unknown or absent"
+        seen.shapes.append(points.masked_fill((presence < Presence.HIDDEN)[:, None], torch.nan))
+        seen.owners.append(len(seen.keys))
+        seen.presence.append(presence)
+    kept = people.points.masked_fill((people.presence < Presence.HIDDEN)[..., None], torch.nan)
+    for one, other in _on_top(kept):
+        yield "two objects lie on top of each other", f"numbers {one} and {other}"
+
+
+def _on_top(people: Tensor) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of objects (N, K, 2) whose points nearly coincide."""
+    lowest = people.masked_fill(people.isnan(), torch.inf).amin(1)
+    sizes = (people.masked_fill(people.isnan(), -torch.inf).amax(1) - lowest).clamp(min=0).prod(-1).sqrt().clamp(min=1)
+    for one, other in combinations(range(len(people)), 2):
+        apart = (people[one] - people[other]).norm(dim=-1)
+        shared = apart.isfinite()
+        enough = 2 * shared.sum() >= people[one].isfinite().all(-1).sum() > 0
+        if enough and apart[shared].mean() < ON_TOP * torch.minimum(sizes[one], sizes[other]):
+            yield one, other
+
+
+def _of_values(name: str, value: SampleField, meta: Meta, seen: Seen) -> Iterator[tuple[str, str]]:
+    """Count what a field that is no picture and no points says, and yield if it says nothing at all."""
+    counts = seen.pixels[name]
+    if isinstance(value, LabelMap):
+        numbers, each = torch.unique(value.labels, return_counts=True)
+        for number, count in zip(numbers.tolist(), each.tolist(), strict=True):
+            known = number < len(meta.classes) if meta.classes else number != 255
+            named = meta.classes[number] if known and meta.classes else str(number)
+            counts[named if known else "unknown"] += count
+        empty = set(numbers.tolist()) <= {255}
+    elif isinstance(value, Masks):
+        for number, mask in enumerate(value.masks):
+            counts[meta.masks[number] if number < len(meta.masks) else str(number)] += int((mask == 1).sum())
+        counts["pixels"] += value.masks[0].numel()
+        empty = bool((value.masks == 255).all())
+    elif isinstance(value, Category):
+        counts[str(value.index)] += 1
+        empty = value.index < 0
+    elif isinstance(value, Depth | Normals | Boundaries | Values):
+        numbers = value.tensors()[""]
+        counts["unknown"] += int(numbers.isnan().sum())
+        counts["known"] += int(numbers.isfinite().sum())
+        empty = bool(numbers.isnan().all())
+    else:
+        return
+    if empty:
+        yield "nothing is labelled", f"{name} is unknown everywhere"
+
+
+def _shape_findings(seen: Seen, meta: Meta) -> Iterator[Finding]:
+    """Yield the objects that look like others once their sides are exchanged, and those that look like no other."""
+    if len(seen.shapes) < 2 * NEIGHBOURS:
+        return
+    shapes = torch.stack(seen.shapes)
+    chosen = torch.tensor(evenly(len(shapes), min(COMPARED, len(shapes))))
+    itself = chosen[None] == torch.arange(len(shapes))[:, None]
+    own = _nearness(shape_distances(shapes, shapes[chosen]).masked_fill(itself, torch.nan))
+    if meta.skeleton.swap:
+        exchanged = shapes[:, list(meta.skeleton.swap)]
+        other = _nearness(shape_distances(exchanged, shapes[chosen]).masked_fill(itself, torch.nan))
+        for i in (other < SWAPPED * own).nonzero()[:, 0].tolist():
+            detail = f"distance {own[i]:.3f} to its neighbours, {other[i]:.3f} with left and right exchanged"
+            yield Finding(*_where(seen, seen.owners[i]), "left and right are probably swapped", detail)
+    known = own[own.isfinite()]
+    middle = known.median()
+    limit = middle + FAR * 1.4826 * (known - middle).abs().median()
+    for i in (own > limit).nonzero()[:, 0].tolist():
+        detail = f"distance {own[i]:.3f} to its neighbours, usual are {middle:.3f}"
+        yield Finding(*_where(seen, seen.owners[i]), "a shape far from the rest", detail)
+
+
+def _nearness(distances: Tensor) -> Tensor:
+    """Return the mean distance (N,) to the nearest NEIGHBOURS of (N, M); NaN where fewer can be compared."""
+    nearest = distances.nan_to_num(torch.inf).topk(NEIGHBOURS, largest=False).values.mean(1)
+    return nearest.masked_fill(nearest.isinf(), torch.nan)
+
+
+def _duplicates(seen: Seen) -> Iterator[Finding]:
+    """Yield the samples whose pictures are those of an earlier one, or nearly so."""
+    first: dict[str, int] = {}
+    same = set()
+    for i, digest in enumerate(seen.digests):
+        before = first.setdefault(digest, i)
+        if before != i:
+            same.add(i)
+            yield _pair(seen, i, before, "the same image")
+    small = torch.stack(seen.thumbnails).double()
+    small = small - small.mean(1, keepdim=True)
+    size = small.norm(dim=1)
+    small = small / size.clamp(min=1e-6)[:, None]
+    flat = size < 0.01 * small.shape[1] ** 0.5
+    for start in range(0, len(small), COMPARED):
+        alike = small[start : start + COMPARED] @ small.T
+        for row, values in enumerate(alike):
+            i = start + row
+            near = (values[:i] > ALIKE).nonzero()[:, 0].tolist()
+            if near and i not in same and not flat[i]:
+                best = max(near, key=lambda j: float(values[j]))
+                crossing = [j for j in near if seen.keys[j][0] != seen.keys[i][0]]
+                yield _pair(seen, i, crossing[0] if crossing else best, "nearly the same image")
+
+
+def _pair(seen: Seen, i: int, j: int, what: str) -> Finding:
+    (split, _, _), (other, _, key) = seen.keys[i], seen.keys[j]
+    where = "in another split" if split != other else "in the same split"
+    return Finding(*_where(seen, i), f"{what} {where}", f"as {key} in {other}")
+
+
+def _of_the_set(seen: Seen, meta: Meta) -> Iterator[Finding]:
+    """Yield what is wrong with the labels as a whole: points and classes that are never there."""
+    shares = _shares(seen, meta)
+    for name, share in shares.get("points not labelled", {}).items():
+        if share > 0.5:
+            yield Finding("all", "", "a point is mostly unlabelled", f"{name}: {share:.0%} unknown")
+    for name in seen.pixels:
+        for label, share in shares[name].items():
+            if share == 0:
+                yield Finding("all", "", "a class is never there", f"{name}: {label}")
+
+
+def _shares(seen: Seen, meta: Meta) -> dict[str, dict[str, float]]:
+    """Return by field what share of the pixels, pictures or objects each class or point has."""
+    shares: dict[str, dict[str, float]] = {}
+    if seen.presence:
+        presence = torch.stack(seen.presence)
+        for what, state in (("points not labelled", Presence.UNKNOWN), ("points absent", Presence.ABSENT)):
+            each = (presence == state).float().mean(0).tolist()
+            shares[what] = dict(zip(meta.skeleton.names, each, strict=True))
+    for name, counts in seen.pixels.items():
+        total = counts.pop("pixels", 0) or sum(counts.values())
+        known = meta.classes if name == "labels" else meta.masks if name == "masks" else ()
+        shares[name] = {label: counts[label] / max(1, total) for label in dict.fromkeys((*known, *counts))}
+        if "pixels" not in counts and name == "masks":
+            counts["pixels"] = total
+    return shares
+
+
+def _where(seen: Seen, i: int) -> tuple[str, str]:
+    split, _, key = seen.keys[i]
+    return split, key
+
+
+def _draw(checked: Checked, splits: Mapping[str, Dataset], task: Task, seen: Seen) -> None:
+    """Draw samples with their labels, evenly spaced over the data, and those that are suspicious."""
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in checked.findings:
+        if finding.key:
+            reasons[finding.split, finding.key].append(f"{finding.reason} ({finding.detail})")
+    for split, index, key in (seen.keys[i] for i in evenly(len(seen.keys), min(SHOWN, len(seen.keys)))):
+        checked.tiles.append((_drawn(splits[split], index, task), f"{split}: {key}"))
+    for split, index, key in seen.keys:
+        if (split, key) in reasons and len(checked.suspects) < SUSPECTS:
+            why = "; ".join(dict.fromkeys(reasons[split, key]))
+            checked.suspects.append((_drawn(splits[split], index, task), f"{split}: {key}: {why}"))
+
+
+def _drawn(dataset: Dataset, index: int, task: Task) -> PillowImage.Image:
+    """Return a sample with its labels: all its objects where it has points, else what the task calls the truth."""
+    sample = dataset.sample(index, [name for name in task.fields if name in dataset.fields])
+    people = next((value for value in sample.fields.values() if isinstance(value, Keypoints)), None)
+    image = sample.fields.get("image")
+    if people is not None and isinstance(image, Image):
+        points = people.points.masked_fill((people.presence < Presence.HIDDEN)[..., None], torch.nan)
+        drawn = KeypointsPrediction(image.pixels, points, torch.ones(points.shape[:2]), dataset.meta.skeleton).render()
+    else:
+        drawn = task.truth(sample).render()
+    drawn.thumbnail((2 * TILE, 2 * TILE))
+    return drawn.convert("RGB")
+
+
+def contact_sheet(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 8) -> PillowImage.Image:
+    """Return the pictures side by side, each within a square."""
+    sheet = PillowImage.new("RGB", (across * TILE, -(-len(tiles) // across) * TILE), "white")
+    for number, (picture, _) in enumerate(tiles):
+        small = picture.copy()
+        small.thumbnail((TILE - 4, TILE - 4))
+        sheet.paste(small, (number % across * TILE + 2, number // across * TILE + 2))
+    return sheet
+
+
+def write(checked: Checked, out: Path) -> None:
+    """Write `sheet.png`, `check.json` and `index.html` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    contact_sheet(checked.tiles).save(out / "sheet.png")
+    (out / "check.json").write_text(json.dumps(checked.to_json(), indent=2) + "\n")
+    (out / "index.html").write_text(page(checked))
+
+
+def page(checked: Checked) -> str:
+    """Return everything as one page that needs no other file."""
+    parts = [prose("\n\n".join([as_text(checked, 10), *checked.notes]))]
+    if checked.broken:
+        parts.append(section("Files that cannot be read", *map(prose, checked.broken)))
+    if checked.suspects:
+        rows = [["split", "sample", "reason", "detail"], *map(list, checked.findings)]
+        parts.append(section("Suspicious samples", _gallery(checked.suspects), f"<details>{table(rows)}</details>"))
+    parts.append(section("Samples with their labels, evenly spaced", _gallery(checked.tiles)))
+    for what, shares in checked.shares.items():
+        rows = [["", "share"], *([name, f"{share:.1%}"] for name, share in shares.items())]
+        parts.append(section(what, captioned(table(rows), "over all splits")))
+    return document(f"check of {checked.recipe.data.kind}", "\n".join(parts))
+
+
+def _gallery(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 4) -> str:
+    blank = (PillowImage.new("RGB", (1, 1), "white"), "")
+    padded = [*tiles, *[blank] * (-len(tiles) % across)]
+    return gallery([padded[i : i + across] for i in range(0, len(padded), across)])
+
+
+def as_text(checked: Checked, most: int = 5) -> str:
+    """Return what was found in a few lines, at most so many samples for each reason."""
+    samples = ", ".join(f"{count} in {split}" for split, count in checked.counts.items())
+    lines = [f"{sum(checked.counts.values())} samples ({samples}), {len(checked.broken)} files that cannot be read"]
+    by_reason: dict[str, list[Finding]] = defaultdict(list)
+    for finding in checked.findings:
+        by_reason[finding.reason].append(finding)
+    for reason, found in by_reason.items():
+        lines.append(f"{reason}: {len(found)}")
+        lines += [f"  {finding.split}  {finding.key}  {finding.detail}" for finding in found[:most]]
+        lines += [f"  and {len(found) - most} more"] * (len(found) > most)
+    return "\n".join([*lines, *(f"cannot read {text}" for text in checked.broken)])
