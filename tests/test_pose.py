@@ -35,7 +35,9 @@ NAN = torch.nan
 STICK = Skeleton(names=("top", "middle", "bottom"), limbs=((0, 1), (1, 2)))
 ROD = Skeleton(names=("a", "b"), limbs=((0, 1),))
 COCO18 = Skeleton(
-    names=tuple("nose neck Rsho Relb Rwri Lsho Lelb Lwri Rhip Rkne Rank Lhip Lkne Lank Reye Leye Rear Lear".split()),
+    names=tuple(  # noqa: SIM905
+        "nose neck Rsho Relb Rwri Lsho Lelb Lwri Rhip Rkne Rank Lhip Lkne Lank Reye Leye Rear Lear".split()
+    ),
     limbs=(
         *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0)),
         *((0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17)),
@@ -285,7 +287,7 @@ def test_the_score_is_the_mean_component_along_the_limb() -> None:
 
 
 def test_the_field_is_read_between_its_pixels() -> None:
-    """By hand: 10 px along row 0 of a ramp (i + 0.5) / 20 that bilinear interpolation gives back: the mean is that at x = 10."""
+    """By hand: 10 px along a ramp (i + 0.5) / 20, which bilinear interpolation gives back: the mean is that in the middle."""
     field = torch.stack([((torch.arange(20) + 0.5) / 20).expand(20, 20), torch.zeros(20, 20)])
     assert scored(field, (5.0, 2.0), (15.0, 2.0)) == pytest.approx(0.5, abs=1e-6)
     assert scored(field, (5.3, 2.2), (15.3, 2.2)) == pytest.approx(0.515, abs=1e-6)

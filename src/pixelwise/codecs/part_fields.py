@@ -142,7 +142,8 @@ class PartFieldsCodec(Codec[Targets]):
         beside = (below * vx - right * vy).abs() <= self.thickness
         inside = (along >= 0) & (along <= length[..., None, None]) & beside & drawn[..., None, None]
         total = torch.einsum("bnlhw,bnlc->blchw", inside.to(unit.dtype), unit)
-        return total / inside.sum(1).clamp(min=1)[:, :, None]
+        mean: Tensor = total / inside.sum(1).clamp(min=1)[:, :, None]
+        return mean
 
     def _ignored(self, points: Tensor, presence: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Return where the sheets `(B, channels, h, w)` cannot be known because somebody's point is not."""
@@ -231,7 +232,8 @@ class PartFieldsCodec(Codec[Targets]):
         """
         beliefs = self.beliefs.flip(outputs[:, : self.beliefs.channels])
         twins, signs = self._mirror
-        fields = outputs[:, self.beliefs.channels :].flip(-1).unflatten(1, (-1, 2))[:, twins]
+        fields = outputs[:, self.beliefs.channels :].flip(-1)
+        fields = fields.reshape(len(fields), -1, 2, *fields.shape[-2:])[:, twins]
         sign = outputs.new_tensor(signs)[:, None] * outputs.new_tensor([-1.0, 1.0])
         return torch.cat([beliefs, (fields * sign[..., None, None]).flatten(1, 2)], 1)
 

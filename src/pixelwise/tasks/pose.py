@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pixelwise.codecs.part_fields import PartFieldsCodec
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import world
+from pixelwise.data.datasets import keypoints_frames, world
 from pixelwise.data.sample import Batch, Keypoints, Sample
 from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError, UsageError
@@ -237,4 +237,25 @@ def world_pose() -> Recipe:
         steps=800,
         batch_size=8,
         evaluate_every=200,
+    )
+
+
+@recipe
+def flies_pair() -> Recipe:
+    """24 nodes on each of two flies seen from above, a leg of three nodes each; the last fifth of the time validates.
+
+    The labels are another model's predictions, some frames of which list three or four flies.
+    """
+    return Recipe(
+        name="flies_pair",
+        task=Config(sigma=4.0, thickness=3.0),
+        data=keypoints_frames.Config(root="data/flies_pair"),
+        view=View(size=(256, 256)),
+        augment=Augment(rotate=20, scale=(0.95, 1.05), translate=0.05, brightness=0.2, contrast=0.2),
+        network=hourglass.Config(width=128, stacks=1, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=20),
+        steps=1500,
+        batch_size=4,
+        evaluate_every=500,
     )
