@@ -2,12 +2,12 @@
 
     PYTHONPATH=src python benchmarks/grouping.py [--people 20] [--rounds 200] [--json figures.json]
 
-Goal. 20 people from 46 x 46 maps of the COCO skeleton of 18 points and 19 limbs (57 sheets), that is 368 x 368 pixels at stride
-8, in less than 10 ms on one thread: peaks, line integrals of all limbs between all pairs of peaks, matching and assembly.
+Goal. 20 people from 46 x 46 maps of the COCO skeleton of 18 points and 19 limbs (57 sheets), that is 368 x 368 pixels at
+stride 8, in less than 10 ms on one thread: peaks, line integrals of all limbs between all pairs of peaks, matching, assembly.
 
-Protocol. Stick figures stand in rows, each swaying by itself, neighbours overlapping by the arms; the sheets are the encoded truth
-with noise of 2 %. One thread. Each round times greedy matching and the Hungarian method in turn; figures are medians over the
-rounds with quartiles, by the clock on the wall and in CPU seconds (on a busy machine the first includes waiting). Before that all
+Protocol. Stick figures stand in rows, each swaying by itself, neighbours overlapping by the arms; the sheets are the encoded
+truth with noise of 2 %. One thread. Greedy matching is timed, then the Hungarian method; figures are medians over the rounds
+with quartiles, by the clock on the wall and in CPU seconds (on a busy machine the first includes waiting). Before that all
 people must have been found, which is the warm-up too.
 """
 

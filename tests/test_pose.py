@@ -34,10 +34,9 @@ UNKNOWN, ABSENT, HIDDEN, VISIBLE = Presence
 NAN = torch.nan
 STICK = Skeleton(names=("top", "middle", "bottom"), limbs=((0, 1), (1, 2)))
 ROD = Skeleton(names=("a", "b"), limbs=((0, 1),))
+PARTS = "nose neck Rsho Relb Rwri Lsho Lelb Lwri Rhip Rkne Rank Lhip Lkne Lank Reye Leye Rear Lear"
 COCO18 = Skeleton(
-    names=tuple(  # noqa: SIM905
-        "nose neck Rsho Relb Rwri Lsho Lelb Lwri Rhip Rkne Rank Lhip Lkne Lank Reye Leye Rear Lear".split()
-    ),
+    names=tuple(PARTS.split()),
     limbs=(
         *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0)),
         *((0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17)),

@@ -5,7 +5,6 @@ All of it is arithmetic on tensors of fixed shape, so that it can stand in an ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,7 +72,7 @@ def best_peaks(beliefs: Tensor, sigma: float, threshold: float, most: int) -> tu
 
 
 def sample_count(step: Tensor) -> Tensor:
-    """Return at how many points the field is read along `step` `(..., 2)` input pixels: 10 px 7, 50 px 16, 200 px 25 (OpenPose)."""
+    """Return at how many points the field is read along `step` `(..., 2)` input pixels, as OpenPose: of 10 px 7."""
     return (5 * step.abs().amax(-1)).sqrt().round().clamp(*SAMPLES)
 
 

@@ -1,4 +1,4 @@
-"""Many people as sheets: beliefs in the parts, and fields that point along the limbs (part affinity fields, Cao et al. 2017)."""
+"""Many people as sheets: beliefs in the parts, and part affinity fields that point along the limbs (Cao et al. 2017)."""
 
 from __future__ import annotations
 

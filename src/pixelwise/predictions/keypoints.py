@@ -108,9 +108,7 @@ class KeypointsPrediction(Prediction):
 
     def to_openpose(self, image: str = "") -> dict[str, Any]:
         """Return what OpenPose's `--write_json` writes for an image, with our points in our order."""
-        other = ("face", "hand_left", "hand_right")
-        empty: dict[str, list[float]] = {f"{part}_keypoints_{way}": [] for way in ("2d", "3d") for part in other} | {
-            "pose_keypoints_3d": []
-        }
+        others = [f"{part}_keypoints_{way}" for way in ("2d", "3d") for part in ("face", "hand_left", "hand_right")]
+        empty: dict[str, list[float]] = {name: [] for name in (*others, "pose_keypoints_3d")}
         people = [{"person_id": [-1], "pose_keypoints_2d": row, **empty} for row in self._flat()]
         return {"version": 1.3, "people": people}
