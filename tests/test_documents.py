@@ -19,6 +19,7 @@ DOCUMENTS = (
     "benchmarks/README.md",
     "docs/protocols.md",
     "docs/onnx.md",
+    "docs/keypoint-codecs.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.errors import UsageError
+from pixelwise.geometry.presence import Presence
 
 Targets = TypeVar("Targets")
 
@@ -71,8 +72,13 @@ class Codec(ABC, Generic[Targets]):
 
 
 def at_least_one(points: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-    """Return points `(B, N, K, 2)` and presence `(B, N, K)`, with one unknown instance where N = 0."""
+    """Return points `(B, N, K, 2)` and presence `(B, N, K)`, with one unknown instance where N = 0.
+
+    A point said to be present whose coordinates are no numbers is UNKNOWN.
+    """
     missing = int(points.shape[1] == 0)
+    lost = (presence >= Presence.HIDDEN) & ~points.isfinite().all(-1)
+    presence = presence.masked_fill(lost, Presence.UNKNOWN)
     return functional.pad(points, (0, 0, 0, 0, 0, missing)), functional.pad(presence, (0, 0, 0, missing))
 
 

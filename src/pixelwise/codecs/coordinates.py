@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pixelwise.codecs.codec import Codec, Points, at_least_one, checked_swap
-from pixelwise.errors import DataError
+from pixelwise.codecs.codec import Points, checked_swap
+from pixelwise.codecs.points import PointsCodec, Targets, only_one
 from pixelwise.geometry.presence import Presence
-from pixelwise.losses.regression import l1_loss, l2_loss, smooth_l1_loss
+from pixelwise.losses.regression import l1_loss, l2_loss, smooth_l1_loss, wing_loss
 
-Targets = dict[str, Tensor]
 BETA = 0.05
 """Where smooth L1 becomes linear, relative to the image's size; with torch's 1 it would never leave the parabola."""
 
 
-class CoordinatesCodec(Codec[Targets]):
+class CoordinatesCodec(PointsCodec):
     """x / width and y / height of each point: outputs `(B, 2K, 1, 1)` in the order x0, y0, x1, y1, ..."""
 
     scale = 0.0
-    units: ClassVar[Mapping[str, str]] = {"points": "x, y in pixels of the input", "confidence": "0 to 1"}
 
-    def __init__(self, points: int, *, swap: tuple[int, ...] = (), loss: Literal["l2", "l1", "smooth_l1"] = "l2") -> None:
+    def __init__(
+        self,
+        points: int,
+        *,
+        swap: tuple[int, ...] = (),
+        loss: Literal["l2", "l1", "smooth_l1", "wing"] = "l2",
+        wing: tuple[float, float] = (10.0, 2.0),
+    ) -> None:
         """Settle what is regressed.
 
         Args:
             points: Number of points K.
             swap: Which point takes each point's name in a mirror; empty if none does.
-            loss: Between relative coordinates; `smooth_l1` is linear beyond 5 % of the image's size.
+            loss: Between relative coordinates; `smooth_l1` is linear beyond 5 % of the image's size. `wing` compares input
+                pixels, which its two lengths are in.
+            wing: Of the wing loss, from where on it is linear and how sharp it is at 0.
 
         Raises:
             UsageError: `swap` does not pair the points.
         """
         self.points = points
         self.swap = checked_swap(swap, points)
-        self.kind = loss
+        self.kind, self.wing = loss, wing
 
     @property
     def channels(self) -> int:
@@ -53,20 +59,17 @@ class CoordinatesCodec(Codec[Targets]):
             size: Height and width of the image.
 
         Returns:
-            `coordinates` `(B, K, 2)`, 0 where there is none, and bool `present` `(B, K)`.
+            `coordinates` `(B, K, 2)`, 0 where there is none, bool `present` `(B, K)`, and the `extent` `(B, 1, 2)`, width and
+            height.
 
         Raises:
             DataError: More than one instance per image.
         """
-        points, presence = at_least_one(points, presence)
-        if points.shape[1] > 1:
-            raise DataError(
-                f"{points.shape[1]} objects in one image, but plain coordinates can answer for one only",
-                "use task.target=heatmaps, or crop the image around each object",
-            )
-        present = presence[:, 0] >= Presence.HIDDEN
-        extent = points.new_tensor([size[1], size[0]])
-        return {"coordinates": torch.where(present[..., None], points[:, 0] / extent, 0), "present": present}
+        points, presence = only_one(points, presence)
+        present = presence >= Presence.HIDDEN
+        extent = points.new_tensor([size[1], size[0]]).expand(len(points), 1, 2)
+        coordinates = torch.where(present[..., None], points / extent, 0)
+        return {"coordinates": coordinates, "present": present, "extent": extent}
 
     def decode(self, outputs: Tensor, size: tuple[int, int]) -> Points:
         """Return the points of outputs `(B, 2K, 1, 1)` in an image of `size` (height, width).
@@ -77,13 +80,13 @@ class CoordinatesCodec(Codec[Targets]):
         x, y = coordinates.unbind(-1)
         return Points(torch.stack([x * size[1], y * size[0]], -1), torch.ones_like(x))
 
-    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `points` and `confidence` as `decode` does."""
-        return self.decode(outputs, size)._asdict()
-
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """Return the loss between relative coordinates, averaged over x and y of the points present."""
+        """Return the loss between relative coordinates (`wing`: input pixels), averaged over x and y of the points present."""
         arguments = self._coordinates(outputs), targets["coordinates"], targets["present"][..., None]
+        if self.kind == "wing":
+            found, wanted, present = arguments
+            end, sharpness = self.wing
+            return wing_loss(found * targets["extent"], wanted * targets["extent"], present, end=end, sharpness=sharpness)
         if self.kind == "smooth_l1":
             return smooth_l1_loss(*arguments, beta=BETA)
         return l1_loss(*arguments) if self.kind == "l1" else l2_loss(*arguments)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pixelwise.codecs import peaks
-from pixelwise.codecs.codec import Codec, Points, at_least_one, checked_swap
+from pixelwise.codecs.codec import Points, at_least_one, checked_swap
+from pixelwise.codecs.points import PointsCodec, Targets
 from pixelwise.errors import UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.losses.classification import spatial_cross_entropy
 from pixelwise.losses.regression import masked_mean
 
-Targets = dict[str, Tensor]
 NARROWEST = 0.5
 """Least sigma in pixels of the sheets: a narrower Gaussian falls between them."""
 
 
-class GaussianHeatmapsCodec(Codec[Targets]):
+class GaussianHeatmapsCodec(PointsCodec):
     """One sheet per point with exp(-d^2 / 2 sigma^2), d the distance to the nearest instance's point: its peak is 1.
 
     Centres are not rounded to the grid: pixel (i, j) of a sheet stands for the input position (stride (i + 0.5),
@@ -38,8 +37,6 @@ class GaussianHeatmapsCodec(Codec[Targets]):
     in an image in which any other sheet is.
     """
 
-    units: ClassVar[Mapping[str, str]] = {"points": "x, y in pixels of the input", "confidence": "0 to 1"}
-
     def __init__(
         self,
         points: int,
@@ -50,7 +47,7 @@ class GaussianHeatmapsCodec(Codec[Targets]):
         stride: int = 1,
         background: bool = False,
         loss: Literal["l2", "cross_entropy"] = "cross_entropy",
-        decoding: Literal["log_fit", "quarter", "argmax"] = "log_fit",
+        decoding: peaks.Decoding = "log_fit",
     ) -> None:
         """Settle what the sheets look like.
 
@@ -140,19 +137,14 @@ class GaussianHeatmapsCodec(Codec[Targets]):
         """
         sheets = outputs[:, : self.points]
         logits = self.kind == "cross_entropy"
-        if self.decoding == "log_fit":
-            found = peaks.log_fit(sheets if logits else sheets.clamp(min=1e-30).log(), self.sigma)
-        else:
-            found = peaks.quarter(sheets) if self.decoding == "quarter" else peaks.centre(sheets)
         largest = sheets.amax((2, 3))
+        logs = sheets if logits else sheets.clamp(min=1e-30).log()
+        beliefs = (sheets - largest[..., None, None]).exp() if logits else sheets
+        found = peaks.found(self.decoding, logs, beliefs, self.sigma)
         if logits:
             largest = (largest - sheets.flatten(2).logsumexp(-1)).exp() * (2 * math.pi * self.sigma**2)
         x, y = (found * self.stride).unbind(-1)
         return Points(torch.stack([x.clamp(0, size[1]), y.clamp(0, size[0])], -1), largest.clamp(0, 1))
-
-    def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `points` and `confidence` as `decode` does."""
-        return self.decode(outputs, size)._asdict()
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss of a sheet, averaged over the known sheets; 0 with zero gradients if there are none.

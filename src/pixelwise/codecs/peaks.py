@@ -1,12 +1,21 @@
-"""Where a sheet of belief has its peak, finer than its pixels (Newell et al. 2016; Zhang et al. 2020)."""
+"""Where a sheet of belief has its peak, finer than its pixels (Newell et al. 2016; Zhang et al. 2020).
+
+Plain arithmetic and look-ups only, so that all of it can be exported.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+Decoding = Literal["log_fit", "log_taylor", "dark", "local_mean", "quarter", "argmax"]
 RADIUS = 2
-"""Half the window of `log_fit`: 5 x 5."""
+"""Half the window of `log_fit` and `local_mean`: 5 x 5."""
+LEAST = 1e-10
+"""Belief that `dark` takes the logarithm of where there is none, as its authors do."""
 LOG_FLOOR = -13.8
 """Logarithm of the least belief, relative to the peak, that is told from nothing: 1e-6."""
 PRIOR = 0.1
@@ -20,6 +29,25 @@ def argmax(beliefs: Tensor) -> tuple[Tensor, Tensor]:
     row = beliefs.amax(-1).argmax(-1)
     best = beliefs.gather(-2, row[..., None, None].expand(-1, -1, 1, beliefs.shape[-1]))
     return best[..., 0, :].argmax(-1), row
+
+
+def found(decoding: Decoding, logs: Tensor, beliefs: Tensor, sigma: float) -> Tensor:
+    """Return the peaks `(B, K, 2)` of sheets, (x, y) in pixels of the sheet.
+
+    Args:
+        decoding: The name of a function here; `argmax` is `centre`, and `dark` is `log_taylor` of the `smoothed` beliefs,
+            from the pixel that was the largest before.
+        logs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
+        beliefs: The same as they are, up to a factor per sheet.
+        sigma: Expected width of the peak, in pixels of the sheet.
+    """
+    if decoding == "log_fit":
+        return log_fit(logs, sigma)
+    if decoding == "log_taylor":
+        return log_taylor(logs)
+    if decoding == "dark":
+        return log_taylor(smoothed(beliefs, sigma).clamp(min=LEAST).log(), argmax(beliefs))
+    return {"local_mean": local_mean, "quarter": quarter, "argmax": centre}[decoding](beliefs)
 
 
 def centre(beliefs: Tensor) -> Tensor:
@@ -40,6 +68,67 @@ def quarter(beliefs: Tensor) -> Tensor:
 
     towards = torch.stack([sign(column, width, 1), sign(row, height, width)], -1)
     return torch.stack([column, row], -1) + 0.5 + 0.25 * towards
+
+
+def local_mean(beliefs: Tensor) -> Tensor:
+    """Return the centre of mass of the 5 x 5 pixels around each largest one; negative beliefs and those outside weigh 0."""
+    column, row = argmax(beliefs)
+    height, width = beliefs.shape[-2:]
+    offsets = torch.arange(-RADIUS, RADIUS + 1, device=beliefs.device)
+    down, across = (axis.flatten() for axis in torch.meshgrid(offsets, offsets, indexing="ij"))
+    x, y = column[..., None] + across, row[..., None] + down
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    mass = _at(beliefs, y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).nan_to_num().clamp(min=0) * inside
+    total = mass.sum(-1, keepdim=True)
+    share = mass / torch.where(total > 0, total, 1)
+    mean = torch.stack([(share * (x + 0.5)).sum(-1), (share * (y + 0.5)).sum(-1)], -1)
+    return torch.where(total > 0, mean, torch.stack([column, row], -1) + 0.5)
+
+
+def log_taylor(log_beliefs: Tensor, largest: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Return the largest pixel moved by one Newton step on the logarithm (DARK, Zhang et al. 2020, without its smoothing).
+
+    The step is -H^-1 g with g = (l[x+1] - l[x-1]) / 2, H_xx = (l[x+2] - 2 l[x] + l[x-2]) / 4 and H_xy a quarter of the
+    difference of the diagonals, exact for a Gaussian. Near a border the derivatives are those of the nearest pixel that has
+    all these neighbours. The result stays within one pixel of the largest; it is that pixel where H is not negative definite.
+
+    Args:
+        log_beliefs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
+        largest: Column and row of the pixels to start from, if not the largest of `log_beliefs`.
+
+    Returns:
+        `(B, K, 2)`, (x, y) in pixels of the sheet.
+    """
+    column, row = argmax(log_beliefs) if largest is None else largest
+    height, width = log_beliefs.shape[-2:]
+    middle_x, middle_y = column.clamp(2, width - 3), row.clamp(2, height - 3)
+
+    def at(right: int, down: int) -> Tensor:
+        x, y = (middle_x + right).clamp(0, width - 1), (middle_y + down).clamp(0, height - 1)
+        return _at(log_beliefs, (y * width + x)[..., None])[..., 0]
+
+    here = at(0, 0)
+    gx, gy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
+    hxx, hyy = ((at(2 * x, 2 * y) - 2 * here + at(-2 * x, -2 * y)) / 4 for x, y in ((1, 0), (0, 1)))
+    hxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    step, is_peak = _newton(gx, gy, hxx, hyy, hxy)
+    start = torch.stack([column, row], -1)
+    moved = torch.stack([middle_x, middle_y], -1) + step - start
+    return start + 0.5 + torch.where(is_peak[..., None], moved, 0).clamp(-1, 1)
+
+
+def smoothed(beliefs: Tensor, sigma: float) -> Tensor:
+    """Return sheets `(B, K, h, w)` blurred by a Gaussian of `sigma` pixels, with zeros around them.
+
+    As DARK does before `log_taylor`: kernel 11 for sigma 2, 17 for sigma 3. It also rescales each sheet to its old maximum,
+    which moves no peak.
+    """
+    radius = max(1, round(2.5 * sigma))
+    distance = torch.arange(-radius, radius + 1, device=beliefs.device, dtype=beliefs.dtype)
+    kernel = (-distance.square() / (2 * sigma**2)).softmax(0)
+    sheets = beliefs.flatten(0, 1)[:, None]
+    sheets = functional.conv2d(sheets, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return functional.conv2d(sheets, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(beliefs)
 
 
 def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
@@ -84,7 +173,7 @@ def log_fit_at(log_beliefs: Tensor, column: Tensor, row: Tensor, sigma: float, r
     prior = values.new_tensor([0, RIDGE, RIDGE, PRIOR, PRIOR, PRIOR]).diag()
     right = weighted.mT @ (values - expected)[..., None]
     _, gx, gy, hxx, hyy, hxy = _solved(weighted.mT @ design + prior, right).unbind(-1)
-    step = _newton(gx, gy, hxx - 1 / sigma**2, hyy - 1 / sigma**2, hxy)
+    step, _ = _newton(gx, gy, hxx - 1 / sigma**2, hyy - 1 / sigma**2, hxy)
     return torch.stack([column, row], -1) + 0.5 + step.clamp(-1, 1)
 
 
@@ -122,9 +211,9 @@ def _at(sheets: Tensor, index: Tensor) -> Tensor:
     return sheets.flatten(2).gather(-1, index)
 
 
-def _newton(gx: Tensor, gy: Tensor, hxx: Tensor, hyy: Tensor, hxy: Tensor) -> Tensor:
-    """Return the step -H^-1 g `(..., 2)` to the maximum, or 0 where there is none (H is not negative definite)."""
+def _newton(gx: Tensor, gy: Tensor, hxx: Tensor, hyy: Tensor, hxy: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the step -H^-1 g `(..., 2)` to the maximum, 0 where there is none, and whether H is negative definite `(...)`."""
     determinant = hxx * hyy - hxy * hxy
     is_peak = (determinant > 0) & (hxx < 0)
     step = torch.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy], -1) / torch.where(is_peak, determinant, 1)[..., None]
-    return torch.where(is_peak[..., None], step, 0)
+    return torch.where(is_peak[..., None], step, 0), is_peak

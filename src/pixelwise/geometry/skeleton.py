@@ -51,3 +51,9 @@ class Skeleton(Config):
         if self.sigmas and (len(self.sigmas) != count or min(self.sigmas) <= 0):
             raise ValueError(f"sigmas are not {count} positive numbers, one per point")
         return self
+
+
+def one_sided(skeleton: Skeleton) -> tuple[str, ...]:
+    """Return the points whose names say left or right, and whose name no other point takes in a mirror."""
+    swap = skeleton.swap or range(len(skeleton.names))
+    return tuple(name for i, name in enumerate(skeleton.names) if swap[i] == i and _SIDE.search(name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,27 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = No
     distance = _difference(prediction, target, valid).abs()
     smooth = torch.where(distance < beta, distance.square() / (2 * beta), distance - beta / 2)
     return masked_mean(smooth, valid)
+
+
+def wing_loss(
+    prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, end: float = 10.0, sharpness: float = 2.0
+) -> Tensor:
+    """Return the mean of w log(1 + |d| / e) where |d| < w, else of |d| - C with C = w - w log(1 + w / e) (Feng et al. 2018).
+
+    Small errors pull more than under L1: the gradient is w / (e + |d|), so w / e at 0. The lengths w and e belong to the unit
+    of d: with relative coordinates, always far below w = 10 and e = 2, it would be little else than a scaled L1.
+
+    Args:
+        prediction: Any shape.
+        target: Same shape; may be NaN where not valid.
+        valid: bool, broadcastable to `prediction`; None means everywhere.
+        end: w, where the logarithm becomes a line, in the unit of the prediction; > 0.
+        sharpness: e (epsilon), in the same unit; > 0.
+    """
+    distance = _difference(prediction, target, valid).abs()
+    constant = end - end * math.log1p(end / sharpness)
+    curved = end * (distance / sharpness).log1p()
+    return masked_mean(torch.where(distance < end, curved, distance - constant), valid)
 
 
 def _difference(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:

@@ -1,16 +1,22 @@
-"""Key points of one object, by belief maps or by regression of their coordinates (Tompson et al. 2014)."""
+"""Key points of one object, by any of the targets that have been tried: belief maps, classes, coordinates (`codecs/`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, Self, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from pixelwise.codecs import peaks
+from pixelwise.codecs.channel_softmax import ChannelSoftmaxCodec
 from pixelwise.codecs.coordinates import CoordinatesCodec
 from pixelwise.codecs.gaussian_heatmaps import GaussianHeatmapsCodec
+from pixelwise.codecs.one_hot import OneHotCodec
+from pixelwise.codecs.points import PointsCodec
+from pixelwise.codecs.simcc import SimCCCodec
+from pixelwise.codecs.soft_argmax import SoftArgmaxCodec
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import keypoints_json, world
@@ -20,8 +26,10 @@ from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
+from pixelwise.geometry.skeleton import one_sided
 from pixelwise.metrics.keypoints import KeypointMetrics
-from pixelwise.nn.network import NetworkConfig, stride_of
+from pixelwise.nn.axis_head import AxisHead
+from pixelwise.nn.network import NetworkConfig, stages_of, stride_of
 from pixelwise.nn.networks import regressor, unet
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -33,28 +41,82 @@ RIDGE_PENALTY = 10.0
 NEIGHBOURS = 3
 
 
+Target = Literal["heatmaps", "one_hot", "channels", "soft_argmax", "simcc", "coordinates"]
+LOSSES: dict[Target, tuple[str, ...]] = {
+    "heatmaps": ("cross_entropy", "l2"),
+    "one_hot": ("cross_entropy",),
+    "channels": ("cross_entropy",),
+    "soft_argmax": ("euclidean", "l1"),
+    "simcc": ("cross_entropy",),
+    "coordinates": ("l2", "l1", "smooth_l1", "wing"),
+}
+"""What each target can be compared by; the first where nothing is said."""
+DECODINGS: dict[Target, tuple[str, ...]] = {
+    "heatmaps": get_args(peaks.Decoding),
+    "one_hot": ("local_mean", "argmax"),
+    "channels": get_args(peaks.Decoding),
+    "soft_argmax": (),
+    "simcc": ("log_taylor", "argmax"),
+    "coordinates": (),
+}
+"""How each target's answer can be read; the first where nothing is said, and empty where there is only one way."""
+
+
 class Config(TaskConfig):
     """Settings of key points."""
 
     kind: Literal["keypoints"] = "keypoints"
     field: str = Field(default="keypoints", description="which field of the samples holds the points")
-    target: Literal["heatmaps", "coordinates"] = Field(
-        default="heatmaps", description="belief maps, or plain regression of (x, y)"
+    target: Target = Field(
+        default="heatmaps",
+        description="heatmaps: a Gaussian per point; one_hot: a pixel; channels: a class of every pixel; soft_argmax: the mean "
+        "of a map; simcc: a column and a row; coordinates: two numbers",
     )
-    loss: Literal["l2", "cross_entropy", "l1", "smooth_l1"] = Field(
-        default="cross_entropy", description="heatmaps: l2 or cross_entropy; coordinates: l2, l1 or smooth_l1"
+    loss: Literal["cross_entropy", "l2", "l1", "smooth_l1", "wing", "euclidean"] | None = Field(
+        default=None,
+        description="heatmaps: cross_entropy or l2; soft_argmax: euclidean or l1; coordinates: l2, l1, smooth_l1 or wing; "
+        "others: cross_entropy; null: the first of them",
     )
-    sigma: float = Field(default=4.0, gt=0, description="width of the Gaussians, in pixels of the network's input")
-    background: bool = Field(default=False, description="add the sheet that says: no key point here")
+    sigma: float = Field(
+        default=4.0,
+        gt=0,
+        description="width of the Gaussians, in pixels of the network's input; not for one_hot and coordinates",
+    )
+    background: bool = Field(default=False, description="heatmaps by l2: add the sheet that says: no key point here")
+    decoding: peaks.Decoding | None = Field(
+        default=None,
+        description="how a peak is found. heatmaps, channels: log_fit, log_taylor, dark, local_mean, quarter or argmax; "
+        "one_hot: local_mean or argmax; simcc: log_taylor or argmax; null: the first of them",
+    )
+    regulariser: Literal["js", "variance"] = Field(
+        default="js", description="soft_argmax: keep maps near a Gaussian (js), or near its variance"
+    )
+    weight: float = Field(default=1.0, ge=0, description="soft_argmax: weight of the regulariser")
+    bins: tuple[PositiveInt, PositiveInt] = Field(
+        default=(256, 256), description="simcc: parts of the height and of the width; published: twice the pixels"
+    )
+    wing: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(10.0, 2.0), description="wing loss: from where on it is linear and its sharpness at 0, in input pixels"
+    )
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        for name, known in (("loss", LOSSES), ("decoding", DECODINGS)):
+            value, fitting = getattr(self, name), known[self.target]
+            if value is not None and value not in fitting:
+                offer = ", ".join(fitting) or "has none to choose"
+                raise ValueError(f"{name} = {value!r} does not go with target = {self.target!r}: {offer}")
+        return self
 
 
 class Task(BaseTask):
-    """K sheets of belief (and a background sheet), or 2K numbers."""
+    """K sheets of belief (and a background sheet), 2K numbers, or a score for every bin."""
 
-    codec: CoordinatesCodec | GaussianHeatmapsCodec
+    codec: PointsCodec
     primary = "mean_error_px"
     minimised = True
+    stages = 1
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
@@ -62,38 +124,51 @@ class Task(BaseTask):
             raise DataError("key points need names", 'give the names of the points in the JSON: {"names": [...]}')
         self.fields = ("image", config.field)
         self.points = len(meta.skeleton.names)
-        self.codec = self._coordinates() if config.target == "coordinates" else self._heatmaps(stride=1)
+        self.codec = self._codec(stride=1)
 
-    def _coordinates(self) -> CoordinatesCodec:
-        if self.config.loss == "cross_entropy":
-            raise UsageError("task.loss = 'cross_entropy' is for heatmaps", "set task.loss=l2, l1 or smooth_l1")
-        return CoordinatesCodec(self.points, swap=self.meta.skeleton.swap, loss=self.config.loss)
+    def check(self, view: View, augment: Augment) -> None:
+        """Refuse mirrored pictures of points that have a side and no twin."""
+        alone = one_sided(self.meta.skeleton)
+        if alone and (augment.flip or self.config.flip_test):
+            setting = "augment.flip" if augment.flip else "task.flip_test"
+            what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
+            hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
+            raise UsageError(what, hint)
 
-    def _heatmaps(self, stride: int) -> GaussianHeatmapsCodec:
-        if self.config.loss not in ("l2", "cross_entropy"):
-            raise UsageError(f"task.loss = {self.config.loss!r} is for coordinates", "set task.loss=l2 or cross_entropy")
-        return GaussianHeatmapsCodec(
-            self.points,
-            swap=self.meta.skeleton.swap,
-            sigma=self.config.sigma,
-            sigma_unit="input",
-            stride=stride,
-            background=self.config.background,
-            loss=self.config.loss,
-        )
+    def _codec(self, stride: int) -> PointsCodec:
+        """Return the codec that the settings describe, for a network of `stride`."""
+        c, count, swap = self.config, self.points, self.meta.skeleton.swap
+        loss: Any = c.loss or LOSSES[c.target][0]
+        decoding: Any = c.decoding or next(iter(DECODINGS[c.target]), None)
+        if c.target == "coordinates":
+            return CoordinatesCodec(count, swap=swap, loss=loss, wing=c.wing)
+        if c.target == "simcc":
+            return SimCCCodec(count, swap=swap, bins=c.bins, sigma=c.sigma, decoding=decoding)
+        if c.target == "one_hot":
+            return OneHotCodec(count, swap=swap, stride=stride, decoding=decoding)
+        drawn: dict[str, Any] = {"swap": swap, "sigma": c.sigma, "stride": stride}
+        if c.target == "channels":
+            return ChannelSoftmaxCodec(count, **drawn, decoding=decoding)
+        if c.target == "soft_argmax":
+            return SoftArgmaxCodec(count, **drawn, loss=loss, regulariser=c.regulariser, weight=c.weight)
+        return GaussianHeatmapsCodec(count, **drawn, background=c.background, loss=loss, decoding=decoding)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the one network: RGB in; K belief maps, or 2K numbers out."""
-        vector = isinstance(network, regressor.Config)
-        if vector != (self.config.target == "coordinates"):
-            wanted = "regressor" if not vector else "unet"
+        """Build the one network: RGB in; maps out, or numbers, or, through a head, the scores of bins."""
+        maps = self.config.target != "coordinates"
+        simcc = isinstance(self.codec, SimCCCodec)
+        built = network.build(3, self.points if simcc else self.codec.channels)
+        stride = stride_of(built, network)
+        if maps != (stride > 0):
             raise UsageError(
                 f"task.target = {self.config.target!r} does not go with network.kind = {network.kind!r}",
-                f"set network.kind={wanted}",
+                f"set network.kind={'unet' if maps else 'regressor'}",
             )
-        built = network.build(3, self.codec.channels)
-        if not vector:
-            self.codec = self._heatmaps(stride_of(built, network))
+        if simcc:
+            built = AxisHead(built, self.config.bins)
+        elif maps:
+            self.codec = self._codec(stride)
+        self.stages = stages_of(built)
         return nn.ModuleDict({"network": built})
 
     def encode(self, batch: Batch) -> Batch:
@@ -102,25 +177,30 @@ class Task(BaseTask):
         if self.config.field in batch:
             points, presence = batch[self.config.field], batch[f"{self.config.field}.presence"]
             self._one(points.shape[1])
+            if points.shape[2] != self.points:
+                raise DataError(f"{points.shape[2]} points in {self.config.field!r} where {self.points} have names")
             height, width = batch["image"].shape[-2:]
             encoded |= self.codec.encode(points, presence, (height, width))
         return encoded
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return `beliefs`: `(B, K or K + 1, H, W)` maps, or `(B, 2K, 1, 1)` numbers."""
-        return {"beliefs": networks["network"](batch["image"])}
+        """Return `beliefs`: maps `(B, C, H, W)` or numbers `(B, C, 1, 1)`; of S stages `(B, S, C, ...)`."""
+        network = networks["network"]
+        return {"beliefs": network(batch["image"], every=True) if self.stages > 1 else network(batch["image"])}
 
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The codec's loss over the labelled points."""
-        return {self.config.loss: self.codec.loss(outputs["beliefs"].float(), batch)}
+        """The codec's loss over the labelled points, summed over the stages (Wei et al. 2016, the overall objective)."""
+        beliefs = outputs["beliefs"].float()
+        stages = beliefs.unbind(1) if self.stages > 1 else (beliefs,)
+        return {self.codec.kind: torch.stack([self.codec.loss(stage, batch) for stage in stages]).sum()}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return beliefs, averaged with the mirrored image's if asked for."""
-        beliefs = self.forward(networks, batch)["beliefs"].float()
+        """Return the last stage's beliefs, averaged with the mirrored image's if asked for."""
+        beliefs = networks["network"](batch["image"]).float()
         if self.config.flip_test:
-            mirrored = self.forward(networks, {"image": batch["image"].flip(-1)})["beliefs"].float()
+            mirrored = networks["network"](batch["image"].flip(-1)).float()
             beliefs = (beliefs + self.codec.flip(mirrored)) / 2
         return {"beliefs": beliefs}
 
@@ -239,7 +319,7 @@ def imm_faces() -> Recipe:
     """
     return Recipe(
         name="imm_faces",
-        task=Config(sigma=3.0, loss="cross_entropy"),
+        task=Config(sigma=3.0),
         data=keypoints_json.Config(root="data/imm_faces", layout="imm58", group="person", val_groups=(29, 30, 31, 32)),
         view=View(size=(144, 192)),
         augment=Augment(flip=0.5, rotate=15, scale=(0.85, 1.15), translate=0.1, brightness=0.3, contrast=0.3, saturation=0.5),
