@@ -6,6 +6,7 @@ Every sample of every split is read once. What is suspicious is named with its r
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image as PillowImage
+from PIL import ImageDraw
 from torch import Tensor
 
 from pixelwise.data.dataset import Dataset, Meta
@@ -27,6 +29,7 @@ from pixelwise.errors import DataError
 from pixelwise.evaluation import evenly
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.shapes import shape_distances
+from pixelwise.geometry.skeleton import side_of
 from pixelwise.page import captioned, document, gallery, prose, section, table
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe
@@ -46,6 +49,9 @@ ALIKE = 0.995
 """Correlation of thumbnails from which pictures are called nearly the same."""
 ON_TOP = 0.1
 """Mean distance of the points of two objects, in roots of the box's area, below which they are one object twice."""
+
+
+SIDES = {"left": (40, 110, 255), "right": (255, 40, 60)}
 
 
 class Finding(NamedTuple):
@@ -212,15 +218,15 @@ def _shape_findings(seen: Seen, meta: Meta) -> Iterator[Finding]:
     chosen = torch.tensor(evenly(len(shapes), min(COMPARED, len(shapes))))
     itself = chosen[None] == torch.arange(len(shapes))[:, None]
     own = _nearness(shape_distances(shapes, shapes[chosen]).masked_fill(itself, torch.nan))
-    if meta.skeleton.swap:
-        exchanged = shapes[:, list(meta.skeleton.swap)]
-        other = _nearness(shape_distances(exchanged, shapes[chosen]).masked_fill(itself, torch.nan))
-        for i in (other < SWAPPED * own).nonzero()[:, 0].tolist():
-            detail = f"distance {own[i]:.3f} to its neighbours, {other[i]:.3f} with left and right exchanged"
-            yield Finding(*_where(seen, seen.owners[i]), "left and right are probably swapped", detail)
     known = own[own.isfinite()]
     middle = known.median()
     limit = middle + FAR * 1.4826 * (known - middle).abs().median()
+    if meta.skeleton.swap:
+        exchanged = shapes[:, list(meta.skeleton.swap)]
+        other = _nearness(shape_distances(exchanged, shapes[chosen]).masked_fill(itself, torch.nan))
+        for i in ((other < SWAPPED * own) & (other <= limit)).nonzero()[:, 0].tolist():
+            detail = f"distance {own[i]:.3f} to its neighbours, {other[i]:.3f} with left and right exchanged"
+            yield Finding(*_where(seen, seen.owners[i]), "left and right are probably swapped", detail)
     for i in (own > limit).nonzero()[:, 0].tolist():
         detail = f"distance {own[i]:.3f} to its neighbours, usual are {middle:.3f}"
         yield Finding(*_where(seen, seen.owners[i]), "a shape far from the rest", detail)
@@ -319,10 +325,20 @@ def _drawn(dataset: Dataset, index: int, task: Task) -> PillowImage.Image:
     if people is not None and isinstance(image, Image):
         points = people.points.masked_fill((people.presence < Presence.HIDDEN)[..., None], torch.nan)
         drawn = KeypointsPrediction(image.pixels, points, torch.ones(points.shape[:2]), dataset.meta.skeleton).render()
+        _mark_sides(drawn, points, dataset.meta.skeleton.names)
     else:
         drawn = task.truth(sample).render()
     drawn.thumbnail((2 * TILE, 2 * TILE))
     return drawn.convert("RGB")
+
+
+def _mark_sides(picture: PillowImage.Image, people: Tensor, names: Sequence[str]) -> None:
+    """Mark points whose names say left blue, and those whose names say right red, as swapped sides are easily seen so."""
+    draw, radius = ImageDraw.Draw(picture), max(1.5, max(picture.size) / 120)
+    for points in people - 0.5:  # Pillow puts integers at pixel centres
+        for (x, y), name in zip(points.tolist(), names, strict=True):
+            if x == x and side_of(name):
+                draw.ellipse([x - radius, y - radius, x + radius, y + radius], SIDES[side_of(name)])
 
 
 def contact_sheet(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 8) -> PillowImage.Image:
@@ -345,7 +361,9 @@ def write(checked: Checked, out: Path) -> None:
 
 def page(checked: Checked) -> str:
     """Return everything as one page that needs no other file."""
-    parts = [prose("\n\n".join([as_text(checked, 10), *checked.notes]))]
+    parts = [f"<pre>{html.escape(as_text(checked, 10))}</pre>", *map(prose, checked.notes)]
+    if checked.meta.skeleton.swap:
+        parts.append(prose("Points whose names say left are blue, those that say right are red."))
     if checked.broken:
         parts.append(section("Files that cannot be read", *map(prose, checked.broken)))
     if checked.suspects:
@@ -359,9 +377,7 @@ def page(checked: Checked) -> str:
 
 
 def _gallery(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 4) -> str:
-    blank = (PillowImage.new("RGB", (1, 1), "white"), "")
-    padded = [*tiles, *[blank] * (-len(tiles) % across)]
-    return gallery([padded[i : i + across] for i in range(0, len(padded), across)])
+    return gallery([tiles[i : i + across] for i in range(0, len(tiles), across)])
 
 
 def as_text(checked: Checked, most: int = 5) -> str:

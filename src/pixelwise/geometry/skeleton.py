@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -20,6 +20,12 @@ def swap_of(names: Sequence[str]) -> tuple[int, ...]:
     places = {name: i for i, name in enumerate(names)}
     swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
     return () if swap == tuple(range(len(names))) else swap
+
+
+def side_of(name: str) -> Literal["left", "right", ""]:
+    """Return the side that the name of a point says, if it says one."""
+    found = _SIDE.search(name)
+    return "" if found is None else "left" if found[0] in ("left", "Left", "LEFT", "l", "L") else "right"
 
 
 class Skeleton(Config):
