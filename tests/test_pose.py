@@ -17,6 +17,7 @@ from torch import Tensor
 from pixelwise.codecs.candidates import Candidates, best_peaks, limb_scores, local_maxima, sample_count
 from pixelwise.codecs.grouping import assemble, best_pairs, greedy_pairs, group, limb_order
 from pixelwise.codecs.part_fields import PartFieldsCodec
+from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import world
 from pixelwise.data.sample import Image, Keypoints, Sample
@@ -26,7 +27,7 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.skeleton import Skeleton
 from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
-from pixelwise.nn.networks import hourglass, regressor, unet
+from pixelwise.nn.networks import hourglass, openpose, regressor, unet
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.tasks.pose import Config, Task
 
@@ -577,3 +578,21 @@ def test_the_mean_pose_stands_in_the_middle() -> None:
     torch.testing.assert_close(pose, torch.tensor([[[0.35, 0.5], [0.65, 0.5]]]))
     nobody = task_of(ROD)._mean_pose(torch.zeros(0, 2, 2))
     assert torch.equal(nobody, torch.full((1, 2, 2), 0.5))
+
+
+def test_mirrored_pictures_of_a_side_without_a_twin_are_refused() -> None:
+    arm = Skeleton(names=("left_shoulder", "left_elbow"), limbs=((0, 1),))
+    view = View(size=(32, 32))
+    task_of(arm).check(view, Augment())
+    task_of(BODY, flip_test=True).check(view, Augment(flip=0.5))
+    with pytest.raises(UsageError, match=r"augment\.flip mirrors pictures, but left_shoulder, left_elbow"):
+        task_of(arm).check(view, Augment(flip=0.5))
+    with pytest.raises(UsageError, match=r"task\.flip_test"):
+        task_of(arm, flip_test=True).check(view, Augment())
+
+
+def test_openpose_gets_a_head_for_beliefs_and_one_for_fields() -> None:
+    task = task_of(STICK, sigma=7, thickness=8)
+    (network,) = task.networks(openpose.Config(width=8, encoder_width=4)).values()
+    assert task.stages == 2 and network(torch.zeros(1, 3, 32, 32)).shape == (1, 3 + 1 + 4, 4, 4)
+    assert [head[-1].out_channels for head in network.first.heads] == [4, 4]

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from pixelwise.codecs.part_fields import PartFieldsCodec
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import keypoints_frames, world
+from pixelwise.data.datasets import keypoints_coco, keypoints_frames, keypoints_json, people_composites, world
 from pixelwise.data.sample import Batch, Keypoints, Sample
 from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
+from pixelwise.geometry.skeleton import one_sided
 from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
 from pixelwise.metrics.oks import OksMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
-from pixelwise.nn.networks import hourglass
+from pixelwise.nn.networks import hourglass, openpose
 from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -102,6 +103,15 @@ class Task(BaseTask):
         self.oks = "oks" if meta.skeleton.sigmas else f"oks_sigma{SIGMA:g}"
         self.primary = f"ap_{self.oks}_boxarea"
 
+    def check(self, view: View, augment: Augment) -> None:
+        """Refuse mirrored pictures of points that have a side and no twin."""
+        alone = one_sided(self.meta.skeleton)
+        if alone and (augment.flip or self.config.flip_test):
+            setting = "augment.flip" if augment.flip else "task.flip_test"
+            what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
+            hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
+            raise UsageError(what, hint)
+
     def _part_fields(self, stride: int) -> PartFieldsCodec:
         config = self.config
         return PartFieldsCodec(
@@ -118,6 +128,9 @@ class Task(BaseTask):
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in; K + 1 + 2L maps out, of every stage if it has several."""
+        if isinstance(network, openpose.Config):
+            parts = self.codec.beliefs.channels
+            network = network.with_heads((parts, self.codec.channels - parts))
         built = network.build(3, self.codec.channels)
         stride = stride_of(built, network)
         if stride == 0:
@@ -258,4 +271,44 @@ def flies_pair() -> Recipe:
         steps=1500,
         batch_size=4,
         evaluate_every=500,
+    )
+
+
+@recipe
+def composite_pose() -> Recipe:
+    """Crowds of two to six put together from photographs of one person each (Leeds Sports Pose), 14 points, at 192 x 192."""
+    return Recipe(
+        name="composite_pose",
+        task=Config(sigma=3.0, thickness=3.0),
+        data=people_composites.Config(source=keypoints_json.Config(root="data/lspet"), repeats=4),
+        view=View(size=(192, 192), fit="letterbox"),
+        augment=Augment(flip=0.5, rotate=20, scale=(0.8, 1.3), translate=0.05, brightness=0.3, contrast=0.3, saturation=0.5),
+        network=hourglass.Config(width=128, stacks=2, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=50),
+        steps=8000,
+        batch_size=8,
+        evaluate_every=1000,
+    )
+
+
+@recipe
+def pose() -> Recipe:
+    """Many people, or other animals and things with a skeleton, of your own: data.root=FOLDER with key points in COCO's JSON.
+
+    A start, not a result, as OpenPose is set: 368 x 368 at stride 8, one refinement. Other formats: data.kind=keypoints_sleap
+    and so on. The limbs must connect all points.
+    """
+    return Recipe(
+        name="pose",
+        task=Config(sigma=7.0, thickness=8.0),
+        data=keypoints_coco.Config(root="data/pose"),
+        view=View(size=(368, 368), fit="letterbox"),
+        augment=Augment(flip=0.5, rotate=30, scale=(0.7, 1.4), translate=0.1, brightness=0.3, contrast=0.3, saturation=0.5),
+        network=openpose.Config(),
+        optimizer=Optimizer(kind="adamw", lr=1e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=100),
+        steps=20000,
+        batch_size=8,
+        evaluate_every=1000,
     )
