@@ -29,6 +29,7 @@ SMALL = {
     "surface_normals": ("world_normals", ["network.width=8", "network.depth=2"]),
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
+    "pose": ("world_pose", ["network.width=16", "network.depth=2", "task.most_people=6"]),
     "translation": (
         "world_translation",
         ["network.width=8", "network.depth=4", "task.discriminator.width=8", "task.discriminator.layers=1"],
@@ -140,6 +141,10 @@ def test_targets_of_a_turned_sample_are_the_turned_targets(kind: str) -> None:
             expected = torch.rot90(target, -1, (-2, -1))
             if name == "normals":
                 expected = torch.stack([-expected[:, 1], expected[:, 0], expected[:, 2]], 1)
+            if name == "sheets":
+                beliefs, fields = expected[:, :15], expected[:, 15:].unflatten(1, (13, 2))
+                turned_fields = torch.stack([-fields[:, :, 1], fields[:, :, 0]], 2)
+                expected = torch.cat([beliefs, turned_fields.flatten(1, 2)], 1)
             torch.testing.assert_close(turned[name], expected, atol=0.01, rtol=0, equal_nan=True)
 
 

@@ -150,7 +150,23 @@ def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
         `(B, K, 2)`, (x, y) in pixels of the sheet.
     """
     column, row = argmax(log_beliefs)
-    u, v, values = _window(log_beliefs, column, row)
+    return log_fit_at(log_beliefs, column[..., None], row[..., None], sigma)[..., 0, :]
+
+
+def log_fit_at(log_beliefs: Tensor, column: Tensor, row: Tensor, sigma: float, radius: int = RADIUS) -> Tensor:
+    """Return the peaks near M given pixels of each sheet, by the fit that `log_fit` describes.
+
+    Args:
+        log_beliefs: `(B, K, h, w)`, logarithms of beliefs up to a constant per sheet.
+        column: int64 `(B, K, M)` of the pixels.
+        row: The same.
+        sigma: Expected width of the peaks, in pixels of the sheet.
+        radius: Half the window; with 1 nothing larger than a local maximum is in it.
+
+    Returns:
+        `(B, K, M, 2)`, (x, y) in pixels of the sheet, within one pixel of those given.
+    """
+    u, v, values = _window(log_beliefs, column, row, radius)
     design = torch.stack([torch.ones_like(u), u, v, u * u / 2, v * v / 2, u * v], -1)
     expected = -(u * u + v * v) / (2 * sigma**2)
     weighted = (2 * values).exp()[..., None] * design
@@ -161,18 +177,18 @@ def log_fit(log_beliefs: Tensor, sigma: float) -> Tensor:
     return torch.stack([column, row], -1) + 0.5 + step.clamp(-1, 1)
 
 
-def _window(log_beliefs: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the window around each largest pixel: its offsets u and v from that pixel, and its values relative to it.
+def _window(log_beliefs: Tensor, column: Tensor, row: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the window around each pixel: its offsets u and v from that pixel, and its values relative to their largest.
 
-    Each is `(B, K, n * n)`, n = 5, or 3 or 1 where the sheet is smaller.
+    Each is `(B, K, M, n * n)`, n = 2 radius + 1, or less where the sheet is smaller.
     """
     height, width = log_beliefs.shape[-2:]
-    radius = min(RADIUS, (min(height, width) - 1) // 2)
+    radius = min(radius, (min(height, width) - 1) // 2)
     middle_x, middle_y = column.clamp(radius, width - 1 - radius), row.clamp(radius, height - 1 - radius)
     offsets = torch.arange(-radius, radius + 1, device=log_beliefs.device)
     down, across = (axis.flatten() for axis in torch.meshgrid(offsets, offsets, indexing="ij"))
     x, y = middle_x[..., None] + across, middle_y[..., None] + down
-    values = _at(log_beliefs, y * width + x)
+    values = _at(log_beliefs, (y * width + x).flatten(2)).view(x.shape)
     values = (values - values.amax(-1, keepdim=True)).clamp(min=LOG_FLOOR)
     u, v = (x - column[..., None]).to(values.dtype), (y - row[..., None]).to(values.dtype)
     return u, v, values

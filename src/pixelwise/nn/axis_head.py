@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pixelwise.nn.network import stages_of
+from pixelwise.nn.stages import stages_of
 
 SHARE = 8
 """Bins per position of the map that the head sees, as in the paper: bins half a pixel wide, maps at stride 4."""

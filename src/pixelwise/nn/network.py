@@ -55,12 +55,3 @@ def stride_of(built: nn.Module, network: NetworkConfig) -> int:
         what = f"network.kind = {network.kind!r} builds a {type(built).__name__} without a whole number `stride`"
         raise UsageError(what, "set self.stride to the input pixels per output pixel, 0 where the output is one vector")
     return stride
-
-
-def stages_of(built: nn.Module) -> int:
-    """Return how many answers a network gives one after the other: its whole number `stages`; 1 where it has none.
-
-    One with several is called as `network(image, every=True)` for all of them, `(B, S, C, h, w)`, first to last.
-    """
-    stages = getattr(built, "stages", 1)
-    return stages if isinstance(stages, int) else 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,12 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
-from pixelwise.color.palette import distinct_colours
+from pixelwise.color.palette import RGB, distinct_colours
 from pixelwise.geometry.skeleton import Skeleton
 from pixelwise.prediction import Prediction, to_pillow
 
+COCO, OPENPOSE = ".coco.json", ".openpose.json"
+LIMBS: RGB = (255, 214, 0)
 DIFFERENT = 24
 """Colours of identities; then they begin anew."""
 
@@ -26,21 +31,37 @@ class KeypointsPrediction(Prediction):
         points: float `(N, K, 2)` (x, y) in pixels; NaN where there is none.
         confidence: float `(N, K)`.
         skeleton: Names of the K points, and the limbs that are drawn.
+        scores: float `(N,)`, how sure each object is; None where there is always one.
         identities: int64 `(N,)` of the objects, the same from frame to frame; -1 for none. Only where a video was tracked.
     """
 
     points: Tensor
     confidence: Tensor
     skeleton: Skeleton
+    scores: Tensor | None = field(default=None, kw_only=True)
     identities: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The numbers as JSON."""
-        return (".json",)
+        """The numbers as JSON; of several objects also as COCO's list of results, and as OpenPose writes people."""
+        return (".json",) if self.scores is None else (".json", COCO, OPENPOSE)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the answer: as `Prediction.save`, or to `x.coco.json` or `x.openpose.json`.
+
+        Raises:
+            UsageError: The suffix is not one that can be written.
+        """
+        path = Path(path)
+        for suffix, numbers in ((COCO, self.to_coco), (OPENPOSE, self.to_openpose)):
+            if path.name.lower().endswith(suffix):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(numbers(path.name[: -len(suffix)])))
+                return path
+        return super().save(path)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and limbs over the image; each identity in its own colour, with its number."""
+        """Draw points and limbs over the image; of several objects each in its own colour, an identity with its number."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
@@ -59,11 +80,12 @@ class KeypointsPrediction(Prediction):
                 draw.text((x, y - 2 * radius), str(int(self.identities[n])), colours[n], font, anchor="mb")
         return picture
 
-    def _colours(self) -> list[tuple[int, int, int]]:
-        if self.identities is None:
-            return [(255, 214, 0)] * len(self.points)
-        known = distinct_colours(DIFFERENT)
-        return [known[identity % DIFFERENT] for identity in self.identities.tolist()]
+    def _colours(self) -> Sequence[RGB]:
+        count = len(self.points)
+        if self.identities is not None:
+            known = distinct_colours(DIFFERENT)
+            return [known[identity % DIFFERENT] for identity in self.identities.tolist()]
+        return [LIMBS] * count if self.scores is None else distinct_colours(count)
 
     def to_json(self) -> dict[str, Any]:
         """Return every point with its name, position in pixels and confidence; null where there is none."""
@@ -74,5 +96,41 @@ class KeypointsPrediction(Prediction):
             }
             for points, confidence in zip(self.points.tolist(), self.confidence.tolist(), strict=True)
         ]
+        scores = {} if self.scores is None else {"scores": [round(score, 4) for score in self.scores.tolist()]}
         who = {} if self.identities is None else {"identities": self.identities.tolist()}
-        return {"kind": "keypoints", **self._size(), "instances": instances, **who}
+        return {"kind": "keypoints", **self._size(), "instances": instances, **scores, **who}
+
+    def _flat(self, first: float) -> list[list[float]]:
+        """Return x, y, confidence of one point after the other for each object; 0, 0, 0 where there is none.
+
+        Args:
+            first: Where the file has the centre of the first pixel; here it is 0.5.
+        """
+        rows = np.concatenate([self.points.numpy() + (first - 0.5), self.confidence.numpy()[..., None]], -1)
+        found = np.isfinite(rows).all(-1, keepdims=True)
+        return [[round(v, 3) for v in row.ravel().tolist()] for row in np.where(found, rows, 0)]
+
+    def to_coco(self, image: str) -> list[dict[str, Any]]:
+        """Return COCO's results format, the lists of many images put together being what `loadRes` of pycocotools reads.
+
+        COCO has the centre of the first pixel at 0, so half a pixel is taken off, which its reader here adds.
+
+        Args:
+            image: What `image_id` shall be; digits become a number, as COCO names its files.
+        """
+        number = int(image) if image.isdecimal() else image
+        scores = [1.0] * len(self.points) if self.scores is None else self.scores.tolist()
+        return [
+            {"image_id": number, "category_id": 1, "keypoints": row, "score": score}
+            for row, score in zip(self._flat(0), scores, strict=True)
+        ]
+
+    def to_openpose(self, image: str = "") -> dict[str, Any]:
+        """Return what OpenPose's `--write_json` writes for an image, with our points in our order."""
+        others = [f"{part}_keypoints_{way}" for way in ("2d", "3d") for part in ("face", "hand_left", "hand_right")]
+        empty: dict[str, list[float]] = {name: [] for name in (*others, "pose_keypoints_3d")}
+        who = [-1] * len(self.points) if self.identities is None else self.identities.tolist()
+        people = [
+            {"person_id": [one], "pose_keypoints_2d": row, **empty} for one, row in zip(who, self._flat(0.5), strict=True)
+        ]
+        return {"version": 1.3, "people": people}

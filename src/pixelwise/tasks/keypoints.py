@@ -31,8 +31,9 @@ from pixelwise.geometry.skeleton import one_sided
 from pixelwise.metrics.keypoint_pictures import keypoint_pictures
 from pixelwise.metrics.keypoints import KeypointMetrics, norms_of
 from pixelwise.nn.axis_head import AxisHead
-from pixelwise.nn.network import NetworkConfig, stages_of, stride_of
+from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import regressor, unet
+from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import Predictor, image_of, unit

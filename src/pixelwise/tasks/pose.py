@@ -1,0 +1,312 @@
+"""Key points of many people by beliefs in their parts and fields along their limbs (Cao et al. 2017, OpenPose)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pixelwise.codecs.part_fields import PartFieldsCodec
+from pixelwise.data.augment import Augment, View
+from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.datasets import keypoints_coco, keypoints_frames, keypoints_json, people_composites, world
+from pixelwise.data.sample import Batch, Keypoints, Sample
+from pixelwise.data.thumbnails import Bank
+from pixelwise.errors import DataError, UsageError
+from pixelwise.geometry.frame import Frame
+from pixelwise.geometry.homography import transform_points
+from pixelwise.geometry.presence import Presence
+from pixelwise.geometry.skeleton import one_sided
+from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
+from pixelwise.metrics.oks import OksMetrics
+from pixelwise.nn.network import NetworkConfig, stride_of
+from pixelwise.nn.networks import hourglass, openpose
+from pixelwise.nn.stages import stages_of
+from pixelwise.predictions.keypoints import KeypointsPrediction
+from pixelwise.recipe import Recipe, TaskConfig, recipe
+from pixelwise.task import Predictor, image_of, unit
+from pixelwise.task import Task as BaseTask
+from pixelwise.training import Optimizer, Schedule
+
+SIGMA = 0.05
+"""Of every point for the object key point similarity, where the skeleton has none; the metrics' names then say so."""
+UNLABELLED = "unlabelled"
+
+
+class Config(TaskConfig):
+    """Settings of the pose of many people."""
+
+    kind: Literal["pose"] = "pose"
+    field: str = Field(default="keypoints", description="which field of the samples holds the points")
+    unlabelled: str = Field(
+        default="", description='field that masks people without labels (default: "unlabelled" where the data has it)'
+    )
+    sigma: float = Field(default=7.0, gt=0, description="width of the Gaussians, in pixels of the network's input")
+    thickness: float = Field(
+        default=8.0, gt=0, description="how far from a limb's line its field reaches, in pixels of the network's input"
+    )
+    threshold: float = Field(default=0.1, gt=0, lt=1, description="least belief of a peak")
+    most_people: int = Field(default=30, ge=1, description="peaks of a part that are looked at")
+    matching: Literal["greedy", "hungarian"] = Field(
+        default="greedy", description="pair the ends of a limb best pair first, or by the largest total score"
+    )
+    least_parts: int = Field(default=3, ge=2, description="people with fewer parts are left out")
+    least_score: float = Field(default=0.2, ge=0, le=1, description="people with a smaller score are left out")
+    flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
+
+    def settled(self, train: Dataset) -> Self:
+        """Return these settings with the mask of people without labels, if the data has one."""
+        masked = not self.unlabelled and UNLABELLED in train.fields
+        return self.model_copy(update={"unlabelled": UNLABELLED}) if masked else self
+
+
+class PoseMetrics:
+    """Precision by object key point similarity (`OksMetrics`), and errors of those who were found.
+
+    COCO's `ap_oks` counts only people of known area; `ap_oks_boxarea` all.
+    """
+
+    def __init__(self, sigmas: Sequence[float], named: str) -> None:
+        self.named = named
+        self.known, self.all = OksMetrics(sigmas), OksMetrics(sigmas, box_areas=True)
+        self.matched = MatchedKeypointMetrics()
+
+    def update(self, prediction: KeypointsPrediction, truth: Keypoints) -> None:
+        """Take in one image."""
+        assert prediction.scores is not None
+        areas = truth.points.new_full((len(truth.points),), torch.nan) if truth.areas is None else truth.areas
+        for metrics in (self.known, self.all):
+            metrics.update(prediction.points, prediction.scores, truth.points, truth.presence, areas)
+        self.matched.update(prediction.points, truth.points, truth.presence)
+
+    def compute(self) -> dict[str, float]:
+        """Return every metric over everything taken in."""
+        similar = self.all.compute() | self.known.compute()
+        return {name.replace("oks", self.named): value for name, value in similar.items()} | self.matched.compute()
+
+
+class Task(BaseTask):
+    """K sheets of belief, a background sheet, and two sheets per limb."""
+
+    codec: PartFieldsCodec
+
+    def __init__(self, config: Config, meta: Meta) -> None:
+        super().__init__(config, meta)
+        if not meta.skeleton.names:
+            raise DataError("key points need names", 'give the names of the points in the JSON: {"names": [...]}')
+        self.fields = ("image", config.field, *([config.unlabelled] if config.unlabelled else []))
+        self.codec = self._part_fields(stride=1)
+        self.stages = 1
+        self.oks = "oks" if meta.skeleton.sigmas else f"oks_sigma{SIGMA:g}"
+        self.primary = f"ap_{self.oks}_boxarea"
+
+    def check(self, view: View, augment: Augment) -> None:
+        """Refuse mirrored pictures of points that have a side and no twin."""
+        alone = one_sided(self.meta.skeleton)
+        if alone and (augment.flip or self.config.flip_test):
+            setting = "augment.flip" if augment.flip else "task.flip_test"
+            what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
+            hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
+            raise UsageError(what, hint)
+
+    def _part_fields(self, stride: int) -> PartFieldsCodec:
+        config = self.config
+        return PartFieldsCodec(
+            self.meta.skeleton,
+            sigma=config.sigma,
+            thickness=config.thickness,
+            stride=stride,
+            threshold=config.threshold,
+            most=config.most_people,
+            matching=config.matching,
+            least_parts=config.least_parts,
+            least_score=config.least_score,
+        )
+
+    def networks(self, network: NetworkConfig) -> nn.ModuleDict:
+        """Build the one network: RGB in; K + 1 + 2L maps out, of every stage if it has several."""
+        parts = self.codec.beliefs.channels
+        built = network.with_heads((parts, self.codec.channels - parts)).build(3, self.codec.channels)
+        stride = stride_of(built, network)
+        if stride == 0:
+            what = f"network.kind = {network.kind!r} answers with one vector, and the pose of many people needs maps"
+            raise UsageError(what, "set network.kind=unet")
+        self.codec, self.stages = self._part_fields(stride), stages_of(built)
+        if self.config.flip_test:
+            self.codec.flip(torch.zeros(1, self.codec.channels, 1, 1))
+        return nn.ModuleDict({"network": built})
+
+    def encode(self, batch: Batch) -> Batch:
+        """Bring the image to [0, 1]; turn points into sheets."""
+        encoded = {"image": unit(batch["image"])}
+        if self.config.field in batch:
+            points, presence = batch[self.config.field], batch[f"{self.config.field}.presence"]
+            size = (batch["image"].shape[-2], batch["image"].shape[-1])
+            encoded |= self.codec.encode(points, presence, size, batch.get(self.config.unlabelled))
+        return encoded
+
+    def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return `sheets` `(B, stages, K + 1 + 2L, h, w)`, first stage to last."""
+        if self.stages > 1:
+            return {"sheets": networks["network"](batch["image"], every=True)}
+        return {"sheets": networks["network"](batch["image"])[:, None]}
+
+    def loss(
+        self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The losses of beliefs and fields, each summed over the stages."""
+        stages = [self.codec.losses(sheets.float(), batch) for sheets in outputs["sheets"].unbind(1)]
+        return {name: torch.stack([losses[name] for losses in stages]).sum() for name in stages[0]}
+
+    def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return the last stage's `sheets` `(B, K + 1 + 2L, h, w)`, averaged with the mirrored image's if asked for."""
+        sheets = networks["network"](batch["image"]).float()
+        if self.config.flip_test:
+            mirrored = networks["network"](batch["image"].flip(-1)).float()
+            sheets = (sheets + self.codec.flip(mirrored)) / 2
+        return {"sheets": sheets}
+
+    def decode(
+        self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]
+    ) -> list[KeypointsPrediction]:
+        """Find the people in the network's pixels, then move them to each image's own."""
+        found = self.codec.decode(outputs["sheets"].float().cpu(), frames[0].size)
+        return [
+            self._prediction(sample, transform_points(frame.inverse, people.points), people.confidence, people.scores)
+            for people, sample, frame in zip(found, samples, frames, strict=True)
+        ]
+
+    def _prediction(
+        self, sample: Sample, points: Tensor, confidence: Tensor | None = None, scores: Tensor | None = None
+    ) -> KeypointsPrediction:
+        """Wrap the points `(N, K, 2)` of N people."""
+        confidence = torch.ones(points.shape[:2]) if confidence is None else confidence
+        scores = torch.ones(len(points)) if scores is None else scores
+        return KeypointsPrediction(image_of(sample), points, confidence, self.meta.skeleton, scores=scores)
+
+    def truth(self, sample: Sample) -> KeypointsPrediction:
+        """Return the people who have a labelled point; NaN where none is present."""
+        field = self._labels(sample)
+        present = field.presence >= Presence.HIDDEN
+        points = field.points.masked_fill(~present[..., None], torch.nan)
+        return self._prediction(sample, points[present.any(1)])
+
+    def _labels(self, sample: Sample) -> Keypoints:
+        field = sample[self.config.field]
+        assert isinstance(field, Keypoints)
+        return field
+
+    def metrics(self) -> PoseMetrics:
+        """Precision and distances in the image's own pixels."""
+        return PoseMetrics(self.meta.skeleton.sigmas or (SIGMA,) * self.codec.points, self.oks)
+
+    def score(self, metrics: PoseMetrics, prediction: KeypointsPrediction, sample: Sample) -> None:
+        """Measure all people who have a labelled point."""
+        metrics.update(prediction, self._labels(sample))
+
+    def baselines(self, train: Dataset) -> dict[str, Predictor]:
+        """One person in the mean pose in the middle of the image; the people of the most similar training image."""
+        bank = Bank.of(train, "image", self.fields, self._relative)
+        middle = self._mean_pose(torch.cat(bank.summaries))
+
+        def stretched(relative: Tensor, sample: Sample) -> KeypointsPrediction:
+            return self._prediction(sample, relative.float() * self._sides(sample))
+
+        return {
+            "mean_pose": lambda sample: stretched(middle, sample),
+            "nearest_neighbour": lambda sample: stretched(bank.summaries[bank.nearest(sample)[0]], sample),
+        }
+
+    def _mean_pose(self, people: Tensor) -> Tensor:
+        """Return `(1, K, 2)` in shares of the image: the mean of `(N, K, 2)` about each one's middle, at the image's."""
+        about = people - people.nanmean(1, keepdim=True)
+        return about.nanmean(0, keepdim=True).nan_to_num(0.0) + 0.5
+
+    def _relative(self, sample: Sample) -> Tensor:
+        return self.truth(sample).points / self._sides(sample)
+
+    def _sides(self, sample: Sample) -> Tensor:
+        height, width = image_of(sample).shape[-2:]
+        return torch.tensor([width, height])
+
+
+@recipe
+def world_pose() -> Recipe:
+    """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 192 x 192."""
+    return Recipe(
+        name="world_pose",
+        task=Config(sigma=3.0, thickness=3.0),
+        data=world.Config(scenes=768, size=(192, 192), people=(2, 6)),
+        view=View(size=(192, 192)),
+        augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.3), translate=0.05, brightness=0.2, contrast=0.2),
+        network=hourglass.Config(width=128, stacks=1, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=20),
+        steps=800,
+        batch_size=8,
+        evaluate_every=200,
+    )
+
+
+@recipe
+def flies_pair() -> Recipe:
+    """24 nodes on each of two flies seen from above, a leg of three nodes each; the last fifth of the time validates.
+
+    The labels are another model's predictions, some frames of which list three or four flies.
+    """
+    return Recipe(
+        name="flies_pair",
+        task=Config(sigma=4.0, thickness=3.0),
+        data=keypoints_frames.Config(root="data/flies_pair"),
+        view=View(size=(256, 256)),
+        augment=Augment(rotate=20, scale=(0.95, 1.05), translate=0.05, brightness=0.2, contrast=0.2),
+        network=hourglass.Config(width=128, stacks=1, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=20),
+        steps=1500,
+        batch_size=4,
+        evaluate_every=500,
+    )
+
+
+@recipe
+def composite_pose() -> Recipe:
+    """Crowds of two to six put together from photographs of one person each (Leeds Sports Pose), 14 points, at 192 x 192."""
+    return Recipe(
+        name="composite_pose",
+        task=Config(sigma=3.0, thickness=3.0),
+        data=people_composites.Config(source=keypoints_json.Config(root="data/lspet"), repeats=4),
+        view=View(size=(192, 192), fit="letterbox"),
+        augment=Augment(flip=0.5, rotate=20, scale=(0.8, 1.3), translate=0.05, brightness=0.3, contrast=0.3, saturation=0.5),
+        network=hourglass.Config(width=128, stacks=2, depth=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=50),
+        steps=8000,
+        batch_size=8,
+        evaluate_every=1000,
+    )
+
+
+@recipe
+def pose() -> Recipe:
+    """Many people, or other animals and things with a skeleton, of your own: data.root=FOLDER with key points in COCO's JSON.
+
+    A start, not a result, as OpenPose is set: 368 x 368 at stride 8, one refinement. Other formats: data.kind=keypoints_sleap
+    and so on. The limbs must connect all points.
+    """
+    return Recipe(
+        name="pose",
+        task=Config(sigma=7.0, thickness=8.0),
+        data=keypoints_coco.Config(root="data/pose"),
+        view=View(size=(368, 368), fit="letterbox"),
+        augment=Augment(flip=0.5, rotate=30, scale=(0.7, 1.4), translate=0.1, brightness=0.3, contrast=0.3, saturation=0.5),
+        network=openpose.Config(),
+        optimizer=Optimizer(kind="adamw", lr=1e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=100),
+        steps=20000,
+        batch_size=8,
+        evaluate_every=1000,
+    )
