@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/protocols.md",
     "docs/onnx.md",
     "docs/keypoint-codecs.md",
+    "docs/pose.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
