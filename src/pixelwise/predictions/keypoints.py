@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from pixelwise.color.palette import RGB, distinct_colours
@@ -19,6 +19,8 @@ from pixelwise.prediction import Prediction, to_pillow
 
 COCO, OPENPOSE = ".coco.json", ".openpose.json"
 LIMBS: RGB = (255, 214, 0)
+DIFFERENT = 24
+"""Colours of objects and identities; then they begin anew."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class KeypointsPrediction(Prediction):
         confidence: float `(N, K)`.
         skeleton: Names of the K points, and the limbs that are drawn.
         scores: float `(N,)`, how sure each object is; None where there is always one.
+        identities: int64 `(N,)` of the objects, the same from frame to frame; -1 for none. Only where a video was tracked.
     """
 
     points: Tensor
     confidence: Tensor
     skeleton: Skeleton
     scores: Tensor | None = field(default=None, kw_only=True)
+    identities: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -57,19 +61,31 @@ class KeypointsPrediction(Prediction):
         return super().save(path)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and limbs over the image; of several objects each in a colour of its own."""
+        """Draw points and limbs over the image; each of several objects, and each identity with its number, in its own colour."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
-        for instance, colour in zip(self.points - 0.5, self._colours(), strict=True):  # Pillow puts integers at pixel centres
+        font = ImageFont.load_default(max(8.0, 5 * radius))
+        # Pillow puts integers at pixel centres
+        for n, (instance, colour) in enumerate(zip(self.points - 0.5, self._colours(), strict=True)):
             seen = instance.isfinite().all(-1)
             for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
                     draw.line([*instance[a].tolist(), *instance[b].tolist()], colour, max(1, round(radius)))
             for x, y in instance[seen].tolist():
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], (255, 40, 60))
+            if self.identities is not None and seen.any():
+                x, y = instance[seen][instance[seen][:, 1].argmin()].tolist()
+                draw.text((x, y - 2 * radius), str(int(self.identities[n])), colour, font, anchor="mb")
         return picture
+
+    def _colours(self) -> Sequence[RGB]:
+        if self.scores is None and self.identities is None:
+            return [LIMBS] * len(self.points)
+        known = distinct_colours(DIFFERENT)
+        numbers = range(len(self.points)) if self.identities is None else self.identities.tolist()
+        return [known[number % DIFFERENT] for number in numbers]
 
     def to_json(self) -> dict[str, Any]:
         """Return every point with its name, position in pixels and confidence; null where there is none."""
@@ -81,11 +97,8 @@ class KeypointsPrediction(Prediction):
             for points, confidence in zip(self.points.tolist(), self.confidence.tolist(), strict=True)
         ]
         scores = {} if self.scores is None else {"scores": [round(score, 4) for score in self.scores.tolist()]}
-        return {"kind": "keypoints", **self._size(), "instances": instances, **scores}
-
-    def _colours(self) -> Sequence[RGB]:
-        count = len(self.points)
-        return [LIMBS] * count if self.scores is None else distinct_colours(count)
+        who = {} if self.identities is None else {"identities": self.identities.tolist()}
+        return {"kind": "keypoints", **self._size(), "instances": instances, **scores, **who}
 
     def _flat(self) -> list[list[float]]:
         """Return x, y, confidence of one point after the other for each object; 0, 0, 0 where there is none."""
@@ -110,5 +123,6 @@ class KeypointsPrediction(Prediction):
         """Return what OpenPose's `--write_json` writes for an image, with our points in our order."""
         others = [f"{part}_keypoints_{way}" for way in ("2d", "3d") for part in ("face", "hand_left", "hand_right")]
         empty: dict[str, list[float]] = {name: [] for name in (*others, "pose_keypoints_3d")}
-        people = [{"person_id": [-1], "pose_keypoints_2d": row, **empty} for row in self._flat()]
+        who = [-1] * len(self.points) if self.identities is None else self.identities.tolist()
+        people = [{"person_id": [n], "pose_keypoints_2d": row, **empty} for n, row in zip(who, self._flat(), strict=True)]
         return {"version": 1.3, "people": people}
