@@ -61,14 +61,14 @@ class KeypointsPrediction(Prediction):
         return super().save(path)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and limbs over the image; each of several objects, and each identity with its number, in its own colour."""
+        """Draw points and limbs over the image; each of several, or each identity with its number, in a colour."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
         font = ImageFont.load_default(max(8.0, 5 * radius))
-        # Pillow puts integers at pixel centres
-        for n, (instance, colour) in enumerate(zip(self.points - 0.5, self._colours(), strict=True)):
+        shifted = self.points - 0.5  # Pillow puts integers at pixel centres
+        for n, (instance, colour) in enumerate(zip(shifted, self._colours(), strict=True)):
             seen = instance.isfinite().all(-1)
             for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
