@@ -6,9 +6,9 @@ Goal. 20 people from 46 x 46 maps of the COCO skeleton of 18 points and 19 limbs
 stride 8, in less than 10 ms on one thread: peaks, line integrals of all limbs between all pairs of peaks, matching, assembly.
 
 Protocol. Stick figures stand in rows, each swaying by itself, neighbours overlapping by the arms; the sheets are the encoded
-truth with noise of 2 %. One thread. Greedy matching is timed, then the Hungarian method; figures are medians over the rounds
-with quartiles, by the clock on the wall and in CPU seconds (on a busy machine the first includes waiting). Before that all
-people must have been found, which is the warm-up too.
+truth with noise of 2 %. One thread. Each round times greedy matching and the Hungarian method in turn; figures are medians
+over the rounds with quartiles, by the clock on the wall and in CPU seconds (on a busy machine the first includes waiting).
+Before that all people must have been found, which is the warm-up too.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
         (people,) = codec.decode(sheets, (side, side))
         right = found(people.points, truth[0])
         print(f"{name}: {len(people.scores)} people, {right} of {settings.people} with every point within 4 px", flush=True)
-    times = {name: [timed(codec, sheets, side) for _ in range(settings.rounds)] for name, codec in codecs.items()}
+    rounds = [{name: timed(codec, sheets, side) for name, codec in codecs.items()} for _ in range(settings.rounds)]
     report: dict[str, Any] = {"maps": list(sheets.shape[1:]), "people": settings.people, "rounds": settings.rounds}
-    for name, pairs in times.items():
-        for clock, values in zip(("wall", "cpu"), zip(*pairs, strict=True), strict=True):
+    for name in codecs:
+        for clock, values in zip(("wall", "cpu"), zip(*(times[name] for times in rounds), strict=True), strict=True):
             low, middle, high = statistics.quantiles(values, n=4)
             report[f"{name}_{clock}_ms"] = {"lower": low, "median": middle, "upper": high, "least": min(values)}
             print(f"{name:9} {clock:4}: median {middle:5.2f} ms, quartiles {low:5.2f} to {high:5.2f}, least {min(values):5.2f}")

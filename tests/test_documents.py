@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/pose-networks.md",
     "docs/video.md",
     "docs/keypoint-codecs.md",
+    "docs/pose.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

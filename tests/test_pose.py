@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -460,6 +461,17 @@ def test_people_are_saved_as_coco_results_and_as_openpose_writes_them(tmp_path: 
     assert person["pose_keypoints_2d"] == row and person["person_id"] == [-1] and person["hand_left_keypoints_2d"] == []
     ours = json.loads(prediction.save(tmp_path / "a.json").read_text())
     assert ours["scores"] == [0.75] and ours["instances"][0] == {"top": [1, 2, 0.5], "middle": [3.5, 4.25, 0.5], "bottom": None}
+
+
+def test_identities_are_written_and_coloured() -> None:
+    points = torch.tensor([[[4.0, 24.0], [28.0, 24.0], [NAN, NAN]]]).expand(2, 3, 2)
+    picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    tracked = replace(people_in(picture, points, torch.ones(2)), identities=torch.tensor([7, 3]))
+    assert [person["person_id"] for person in tracked.to_openpose()["people"]] == [[7], [3]]
+    assert tracked.to_json()["identities"] == [7, 3]
+    others = [replace(tracked, identities=torch.tensor(numbers)) for numbers in ([1, 3], [1, 4])]
+    seen = [tuple(np.asarray(one.render())[23:25, 16].max(0)) for one in (tracked, *others)]  # the last one is drawn on top
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_each_person_has_a_colour() -> None:

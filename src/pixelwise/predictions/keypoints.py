@@ -20,7 +20,7 @@ from pixelwise.prediction import Prediction, to_pillow
 COCO, OPENPOSE = ".coco.json", ".openpose.json"
 LIMBS: RGB = (255, 214, 0)
 DIFFERENT = 24
-"""Colours of identities; then they begin anew."""
+"""Colours of objects and identities; then they begin anew."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class KeypointsPrediction(Prediction):
         return super().save(path)
 
     def render(self) -> PillowImage.Image:
-        """Draw points and limbs over the image; of several objects each in its own colour, an identity with its number."""
+        """Draw points and limbs over the image; each of several, or each identity with its number, in a colour."""
         grey = self.image if self.image.shape[0] == 3 else self.image.expand(3, -1, -1)
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
         font = ImageFont.load_default(max(8.0, 5 * radius))
-        colours = self._colours()
-        for n, instance in enumerate(self.points - 0.5):  # Pillow puts integers at pixel centres
+        shifted = self.points - 0.5  # Pillow puts integers at pixel centres
+        for n, (instance, colour) in enumerate(zip(shifted, self._colours(), strict=True)):
             seen = instance.isfinite().all(-1)
             for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
@@ -77,15 +77,15 @@ class KeypointsPrediction(Prediction):
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], (255, 40, 60))
             if self.identities is not None and seen.any():
                 x, y = instance[seen][instance[seen][:, 1].argmin()].tolist()
-                draw.text((x, y - 2 * radius), str(int(self.identities[n])), colours[n], font, anchor="mb")
+                draw.text((x, y - 2 * radius), str(int(self.identities[n])), colour, font, anchor="mb")
         return picture
 
     def _colours(self) -> Sequence[RGB]:
-        count = len(self.points)
-        if self.identities is not None:
-            known = distinct_colours(DIFFERENT)
-            return [known[identity % DIFFERENT] for identity in self.identities.tolist()]
-        return [LIMBS] * count if self.scores is None else distinct_colours(count)
+        if self.scores is None and self.identities is None:
+            return [LIMBS] * len(self.points)
+        known = distinct_colours(DIFFERENT)
+        numbers = range(len(self.points)) if self.identities is None else self.identities.tolist()
+        return [known[number % DIFFERENT] for number in numbers]
 
     def to_json(self) -> dict[str, Any]:
         """Return every point with its name, position in pixels and confidence; null where there is none."""
@@ -130,7 +130,6 @@ class KeypointsPrediction(Prediction):
         others = [f"{part}_keypoints_{way}" for way in ("2d", "3d") for part in ("face", "hand_left", "hand_right")]
         empty: dict[str, list[float]] = {name: [] for name in (*others, "pose_keypoints_3d")}
         who = [-1] * len(self.points) if self.identities is None else self.identities.tolist()
-        people = [
-            {"person_id": [one], "pose_keypoints_2d": row, **empty} for one, row in zip(who, self._flat(0.5), strict=True)
-        ]
+        rows = zip(who, self._flat(0.5), strict=True)
+        people = [{"person_id": [number], "pose_keypoints_2d": row, **empty} for number, row in rows]
         return {"version": 1.3, "people": people}
