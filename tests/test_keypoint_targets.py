@@ -154,6 +154,7 @@ def test_each_target_has_a_loss_and_a_decoding_of_its_own() -> None:
             ["task.target=simcc", "task.decoding=dark"],
             "decoding = 'dark' does not go with target = 'simcc': log_taylor, argmax",
         ),
+        (["task.background=true"], "background = True goes with target = 'heatmaps' and loss = 'l2' only"),
         (["task.target=coordinates", "task.decoding=dark"], "decoding = 'dark' does not go with target = 'coordinates'"),
     ],
 )

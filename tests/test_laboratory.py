@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,54 @@ def test_the_share_of_belief_is_read_from_the_peaks() -> None:
     belief = (0.7 * one + 0.3 * other).clamp(min=1e-12).log()
     share = regression_vs_belief.share_of_belief(belief, bars)
     torch.testing.assert_close(share, torch.full((4,), 0.7), atol=0.02, rtol=0)
+
+
+def test_errors_of_points_by_hand() -> None:
+    """Five points: 1, 2, 3, 4 and 90 px off, in boxes of 100; the mean is carried by the last, the median is not."""
+    pixels = torch.tensor([3.0, 1.0, 90.0, 4.0, 2.0])
+    errors = torch.stack([pixels, pixels / 100], -1)
+    assert regression_vs_belief.summary(errors) == {
+        "median error, px": 3.0,
+        "mean error, px": 20.0,
+        "median error / box": pytest.approx(0.03),
+        "within 0.05 of the box": pytest.approx(0.8),
+        "within 0.1 of the box": pytest.approx(0.8),
+    }
+    curve = regression_vs_belief.cumulative(errors, 6)
+    assert [x for x, _ in curve] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
+    assert [y for _, y in curve] == pytest.approx([0, 0.8, 0.8, 0.8, 0.8, 0.8])
+
+
+def test_distances_are_in_the_pictures_own_pixels() -> None:
+    """An answer 3 to the right and 4 below the truth is 5 px off, of every labelled point."""
+    recipe = small("keypoints")
+    data = Data.of(recipe)
+
+    def shifted(samples: Any) -> Any:
+        truths = [data.task.truth(sample) for sample in samples]
+        return [replace(truth, points=truth.points + torch.tensor([3.0, 4.0])) for truth in truths]
+
+    found = regression_vs_belief.distances(data, shifted)
+    assert len(found) > 10
+    torch.testing.assert_close(found[:, 0], torch.full((len(found),), 5.0))
+    sample = data.val.sample(0, data.task.fields)
+    field: Any = sample["person"]
+    seen = field.points[0][field.presence[0] >= 2]
+    side = float((seen.amax(0) - seen.amin(0)).max())
+    assert found[0, 1].item() == pytest.approx(5 / side, rel=1e-5)
+
+
+def test_the_belief_of_columns_and_rows_is_their_product() -> None:
+    codec = regression_vs_belief.CODECS["column and row"]
+    outputs = torch.zeros(128, 1, 1)
+    outputs[20], outputs[64 + 7] = 9.0, 9.0
+    belief = regression_vs_belief.belief_of(codec, outputs)
+    assert belief is not None and belief.shape == (32, 32)
+    points = torch.tensor([[[[10.5, 3.5]]]])
+    targets: Any = codec.encode(points, torch.full((1, 1, 1), 3, dtype=torch.uint8), (32, 32))
+    sharp = torch.cat([targets["across"], targets["down"]], -1).log().view(-1, 1, 1)
+    belief = regression_vs_belief.belief_of(codec, sharp)
+    assert belief is not None and divmod(int(belief.argmax()), 32) == (3, 10)
 
 
 def test_the_curve_is_a_mean_over_equal_steps() -> None:

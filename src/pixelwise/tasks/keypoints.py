@@ -114,6 +114,8 @@ class Config(TaskConfig):
             if value is not None and value not in fitting:
                 offer = ", ".join(fitting) or "has none to choose"
                 raise ValueError(f"{name} = {value!r} does not go with target = {self.target!r}: {offer}")
+        if self.background and (self.target, self.loss) != ("heatmaps", "l2"):
+            raise ValueError("background = True goes with target = 'heatmaps' and loss = 'l2' only")
         return self
 
 
