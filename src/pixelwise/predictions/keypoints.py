@@ -72,7 +72,7 @@ class KeypointsPrediction(Prediction):
             seen = instance.isfinite().all(-1)
             for a, b in self.skeleton.limbs:
                 if seen[a] and seen[b]:
-                    draw.line([*instance[a].tolist(), *instance[b].tolist()], colours[n], max(1, round(radius)))
+                    draw.line([*instance[a].tolist(), *instance[b].tolist()], colour, max(1, round(radius)))
             for x, y in instance[seen].tolist():
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], (255, 40, 60))
             if self.identities is not None and seen.any():
