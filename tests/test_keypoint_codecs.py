@@ -530,3 +530,11 @@ def test_every_codec_can_be_followed_at_any_size(monkeypatch: pytest.MonkeyPatch
             expected = graph(torch.from_numpy(pixels))
         for name, ours, theirs in zip(graph.names, expected, run.run(None, {"image": pixels}), strict=True):
             np.testing.assert_allclose(theirs, ours, atol=2e-3, err_msg=f"{name} {shape}")
+
+
+def test_under_l2_the_foreground_counts_more_and_the_background_sheet_does_not() -> None:
+    """By hand at one pixel of height 0.5: an error of 0.4 counts 1 + 9 / 2 times; on the background sheet once."""
+    codec = GaussianHeatmapsCodec(1, sigma=2, loss="l2", background=True, foreground=10)
+    heatmaps = torch.tensor([0.5, 0.5])[None, :, None, None]
+    targets = {"heatmaps": heatmaps, "known": torch.ones(1, 2, dtype=torch.bool)}
+    assert codec.loss(heatmaps + 0.4, targets).item() == pytest.approx((5.5 + 1) / 2 * 0.16 / (math.pi * 4), rel=1e-6)

@@ -223,6 +223,18 @@ def test_the_loss_is_the_mean_square_over_what_is_known_in_units_of_a_gaussian()
     assert point.loss(outputs, targets).item() == pytest.approx((0.25 + 0.08) * unit, rel=1e-5)
 
 
+def test_the_foreground_counts_more_and_the_background_sheet_does_not() -> None:
+    """By hand at one pixel: belief 1 off by 0.5 counts 10 times, belief 0 once; a field of length 1 counts 10 times."""
+    plain, weighted = codec(), codec(foreground=10.0)
+    sheets = torch.tensor([1.0, 0.0, 0.5, 0.6, -0.8])[None, :, None, None]
+    outputs = sheets + torch.tensor([0.5, 0.5, 0.5, 0.1, 0.3])[None, :, None, None]
+    unit = 1 / (math.pi * plain.beliefs.sigma**2)
+    expected = {"beliefs": (10 + 1 + 1) * 0.25 / 3 * unit, "fields": 2 * 10 * (0.01 + 0.09) / 2 * unit}
+    assert {n: v.item() for n, v in weighted.losses(outputs, {"sheets": sheets}).items()} == pytest.approx(expected, rel=1e-5)
+    expected = {"beliefs": 0.25 * unit, "fields": 2 * (0.01 + 0.09) / 2 * unit}
+    assert {n: v.item() for n, v in plain.losses(outputs, {"sheets": sheets}).items()} == pytest.approx(expected, rel=1e-5)
+
+
 # mirroring
 
 

@@ -46,6 +46,7 @@ class GaussianHeatmapsCodec(PointsCodec):
         sigma_unit: Literal["input", "map"] = "input",
         stride: int = 1,
         background: bool = False,
+        foreground: float = 1.0,
         loss: Literal["l2", "cross_entropy"] = "cross_entropy",
         decoding: peaks.Decoding = "log_fit",
     ) -> None:
@@ -58,6 +59,7 @@ class GaussianHeatmapsCodec(PointsCodec):
             sigma_unit: Whether `sigma` counts pixels of the network's input or of its output.
             stride: Input pixels per pixel of the sheets.
             background: Whether there is a last sheet for "no point here"; only for `l2`.
+            foreground: How many times an error at a point counts under `l2`, against one far from all; published: 1.
             loss: `l2`: sheets are beliefs; `cross_entropy`: sheets are logits of a softmax over all places, and the
                 target is the Gaussian divided by its sum (a soft version of Mask R-CNN's one-hot target).
             decoding: How the peak is found; see `peaks`.
@@ -71,6 +73,7 @@ class GaussianHeatmapsCodec(PointsCodec):
         self.stride = stride
         self.sigma = sigma / stride if sigma_unit == "input" else sigma
         self.background = background
+        self.foreground = foreground
         self.kind = loss
         self.decoding = decoding
         if self.sigma < NARROWEST:
@@ -149,16 +152,19 @@ class GaussianHeatmapsCodec(PointsCodec):
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the loss of a sheet, averaged over the known sheets; 0 with zero gradients if there are none.
 
-        `l2` is the sum of squared errors over a sheet divided by pi sigma^2, the sum of squares of one Gaussian. So a
-        sheet of zeros costs 1 whatever its size, stride and sigma. The usual mean over all pixels makes the same
-        sheet cost some 0.003 and its gradients as small: plain gradient descent, or one loss among several, then
-        stays near zero (Adam alone divides such a factor out). `cross_entropy` cannot collapse: a softmax puts its
-        mass somewhere.
+        `l2` is the sum of squared errors over a sheet divided by pi sigma^2, the sum of squares of one Gaussian. So,
+        unweighted, a sheet of zeros costs 1 whatever its size, stride and sigma. The usual mean over all pixels makes the
+        same sheet cost some 0.003 and its gradients as small: plain gradient descent, or one loss among several, then
+        stays near zero (Adam alone divides such a factor out). The error at a pixel of height t counts
+        1 + (foreground - 1) t times: nearly all of a sheet is 0, and without that a network says nearly 0 for long.
+        `cross_entropy` cannot collapse: a softmax puts its mass somewhere.
         """
         heatmaps, known = targets["heatmaps"], targets["known"]
         if self.kind == "cross_entropy":
             return spatial_cross_entropy(outputs, heatmaps, known)
-        squares = (outputs - heatmaps).square().sum((2, 3))
+        weight = 1 + (self.foreground - 1) * heatmaps
+        weight[:, self.points :] = 1
+        squares = (weight * (outputs - heatmaps).square()).sum((2, 3))
         return masked_mean(squares / (math.pi * self.sigma**2), known)
 
     def flip(self, outputs: Tensor) -> Tensor:

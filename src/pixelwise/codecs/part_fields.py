@@ -17,7 +17,7 @@ from pixelwise.codecs.grouping import People, group, limb_order
 from pixelwise.errors import UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.skeleton import Skeleton
-from pixelwise.losses.regression import l2_loss
+from pixelwise.losses.regression import masked_mean
 
 Targets = dict[str, Tensor]
 NARROWEST = 0.5
@@ -60,6 +60,7 @@ class PartFieldsCodec(Codec[Targets]):
         sigma: float,
         thickness: float,
         stride: int = 1,
+        foreground: float = 1.0,
         threshold: float = 0.1,
         most: int = 30,
         matching: Literal["greedy", "hungarian"] = "greedy",
@@ -73,6 +74,7 @@ class PartFieldsCodec(Codec[Targets]):
             sigma: Width of the Gaussians in input pixels.
             thickness: How far from a limb's line its field reaches, in input pixels.
             stride: Input pixels per pixel of the sheets.
+            foreground: How many times the error on a point or limb counts in the loss, against one beside it; published: 1.
             threshold: Least belief of a peak.
             most: Peaks of a sheet that are looked at, the best.
             matching: Pair the ends of a limb best pair first, or by the largest total score.
@@ -83,6 +85,7 @@ class PartFieldsCodec(Codec[Targets]):
             UsageError: The limbs do not connect the points, or `sigma` or `thickness` is too narrow for the stride.
         """
         self.skeleton, self.stride, self.threshold, self.most = skeleton, stride, threshold, most
+        self.foreground = foreground
         self.points, self.limbs = len(skeleton.names), skeleton.limbs
         self.order = limb_order(skeleton.limbs, skeleton.names)
         self.matching, self.least_parts, self.least_score = matching, min(least_parts, self.points), least_score
@@ -207,16 +210,23 @@ class PartFieldsCodec(Codec[Targets]):
         """Return the losses of the `beliefs` and of the `fields`.
 
         Each is the mean squared error over all that is known, times the pixels of a sheet, divided by pi sigma^2, the sum of
-        squares of one Gaussian; of the fields both components together. So sheets of zeros cost as much as there are people,
-        whatever the size, stride and sigma.
+        squares of one Gaussian; of the fields both components together. So, unweighted, sheets of zeros cost as much as there
+        are people, whatever the size, stride and sigma. The error at a pixel counts 1 + (foreground - 1) t times, t the belief
+        or the length of the field there: nearly all of a sheet is 0, and without that a network says nearly 0 for long.
         """
-        sheets, parts = targets["sheets"], self.beliefs.channels
+        known = ~targets["sheets"].isnan()
+        sheets = torch.where(known, targets["sheets"], 0)
+        weight = 1 + (self.foreground - 1) * self._strength(sheets)
+        squares, parts = weight * (outputs - sheets).square(), self.beliefs.channels
         unit = sheets[0, 0].numel() / (math.pi * self.beliefs.sigma**2)
-        known = ~sheets.isnan()
         kinds = {"beliefs": (slice(None, parts), unit), "fields": (slice(parts, None), 2 * unit)}
-        return {
-            name: weight * l2_loss(outputs[:, part], sheets[:, part], known[:, part]) for name, (part, weight) in kinds.items()
-        }
+        return {name: scale * masked_mean(squares[:, part], known[:, part]) for name, (part, scale) in kinds.items()}
+
+    def _strength(self, sheets: Tensor) -> Tensor:
+        """Return how much of a point or limb each pixel of the sheets is, from 0 to 1; of the background nothing is."""
+        points, parts = self.points, self.beliefs.channels
+        length = torch.linalg.vector_norm(sheets[:, parts:].unflatten(1, (-1, 2)), dim=2)  # type: ignore[no-untyped-call]
+        return torch.cat([sheets[:, :points], torch.zeros_like(sheets[:, points:parts]), length.repeat_interleave(2, 1)], 1)
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the sum of the `losses`."""

@@ -87,6 +87,9 @@ class Config(TaskConfig):
         description="width of the Gaussians, in pixels of the network's input; not for one_hot and coordinates",
     )
     background: bool = Field(default=False, description="heatmaps by l2: add the sheet that says: no key point here")
+    foreground: float = Field(
+        default=10.0, ge=1, description="heatmaps by l2: how many times an error at a point counts, against one far from it"
+    )
     decoding: peaks.Decoding | None = Field(
         default=None,
         description="how a peak is found. heatmaps, channels: log_fit, log_taylor, dark, local_mean, quarter or argmax; "
@@ -161,7 +164,9 @@ class Task(BaseTask):
             return ChannelSoftmaxCodec(count, **drawn, decoding=decoding)
         if c.target == "soft_argmax":
             return SoftArgmaxCodec(count, **drawn, loss=loss, regulariser=c.regulariser, weight=c.weight)
-        return GaussianHeatmapsCodec(count, **drawn, background=c.background, loss=loss, decoding=decoding)
+        return GaussianHeatmapsCodec(
+            count, **drawn, background=c.background, foreground=c.foreground, loss=loss, decoding=decoding
+        )
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in; maps out, or numbers, or, through a head, the scores of bins."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -39,6 +39,7 @@ UNLABELLED = "unlabelled"
 class Config(TaskConfig):
     """Settings of the pose of many people."""
 
+    answering: ClassVar[tuple[str, ...]] = ("threshold", "most_people", "matching", "least_parts", "least_score", "flip_test")
     kind: Literal["pose"] = "pose"
     field: str = Field(default="keypoints", description="which field of the samples holds the points")
     unlabelled: str = Field(
@@ -47,6 +48,9 @@ class Config(TaskConfig):
     sigma: float = Field(default=7.0, gt=0, description="width of the Gaussians, in pixels of the network's input")
     thickness: float = Field(
         default=8.0, gt=0, description="how far from a limb's line its field reaches, in pixels of the network's input"
+    )
+    foreground: float = Field(
+        default=10.0, ge=1, description="how many times an error on a point or limb counts, against one beside it; published: 1"
     )
     threshold: float = Field(default=0.1, gt=0, lt=1, description="least belief of a peak")
     most_people: int = Field(default=30, ge=1, description="peaks of a part that are looked at")
@@ -119,6 +123,7 @@ class Task(BaseTask):
             sigma=config.sigma,
             thickness=config.thickness,
             stride=stride,
+            foreground=config.foreground,
             threshold=config.threshold,
             most=config.most_people,
             matching=config.matching,

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.nn.blocks import Norm, convolution, norm
+from pixelwise.nn.initialisation import begin_near_zero
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.stages import answer, at_stride
@@ -82,7 +83,7 @@ class Stage(nn.Module):
         super().__init__()
         width = config.width
         self.features = nn.Sequential(Hourglass(config, config.depth), convolution(width, width, config.norm, 1))
-        self.scores = nn.Conv2d(width, out_channels, 1)
+        self.scores = begin_near_zero(nn.Conv2d(width, out_channels, 1))
         self.features_on = None if last else nn.Conv2d(width, width, 1)
         self.scores_on = None if last else nn.Conv2d(out_channels, width, 1)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, convolution
 from pixelwise.nn.encoders import Encoder, ResidualPyramid, TimmEncoder
+from pixelwise.nn.initialisation import begin_near_zero
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.stages import answer, at_stride
@@ -104,7 +105,7 @@ class Stage(nn.Module):
             nn.Sequential(
                 nn.Identity() if together else layers(),
                 convolution(config.width, hidden, config.norm, 1),
-                nn.Conv2d(hidden, sheets, 1),
+                begin_near_zero(nn.Conv2d(hidden, sheets, 1)),
             )
             for sheets in heads
         )

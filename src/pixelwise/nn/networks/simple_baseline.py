@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, convolution, norm
 from pixelwise.nn.encoders import Encoder, ResidualPyramid, TimmEncoder
+from pixelwise.nn.initialisation import begin_near_zero
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.stages import at_stride
@@ -80,7 +81,7 @@ class SimpleBaseline(nn.Module):
         halvings = (self.multiple // self.stride).bit_length() - 1
         befores = [self.encoder.channels[self.multiple], *[config.width] * halvings]
         self.decoder = nn.Sequential(*(_doubled(config, before) for before in befores[:halvings]))
-        self.scores = nn.Conv2d(befores[-1], out_channels, 1)
+        self.scores = begin_near_zero(nn.Conv2d(befores[-1], out_channels, 1))
         nn.init.normal_(self.scores.weight, std=0.001)
         nn.init.zeros_(self.scores.bias)  # type: ignore[arg-type]
 
