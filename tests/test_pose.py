@@ -360,6 +360,7 @@ def test_assembly_attaches_merges_and_never_gives_a_part_twice() -> None:
     assert sorted(whole[0].limbs) == [0.6, 0.7, 0.8, 0.9]
     halves = assemble([[(0, 0, 0.9)], [], [(1, 0, 0.7)], [(0, 0, 0.6)]], limbs, order)
     assert [person.parts for person in halves] == [{0: 0, 1: 0, 2: 1, 3: 0}]
+    assert sorted(halves[0].limbs) == [0.6, 0.7, 0.9]
     apart = assemble([[(0, 0, 0.9), (1, 1, 0.9)], [(1, 0, 0.8)], [(0, 0, 0.7)], [(0, 0, 0.6)]], limbs, order)
     assert sorted(sorted(person.parts.items()) for person in apart) == [[(0, 0), (1, 0)], [(0, 1), (1, 1), (2, 0), (3, 0)]]
 
@@ -432,6 +433,15 @@ def test_parts_in_one_place_are_still_one_person() -> None:
     person = codec(STICK, stride=4)
     (found,) = person.decode(person.encode(points, visible(points), (64, 64))["sheets"], (64, 64))
     torch.testing.assert_close(found.points, points[0], atol=0.05, rtol=0)
+
+
+def test_of_a_skeleton_of_two_points_two_are_enough_and_needed() -> None:
+    points = torch.tensor([[[[20.0, 20.0], [20.0, 44.0]], [[50.0, 10.0], [50.0, 30.0]]]])
+    presence = visible(points)
+    presence[0, 1, 1] = ABSENT
+    rods = codec(ROD, stride=4)
+    (found,) = rods.decode(rods.encode(points, presence, (64, 64))["sheets"], (64, 64))
+    torch.testing.assert_close(found.points, points[0, :1], atol=0.05, rtol=0)
 
 
 def test_fields_and_peaks_too_narrow_for_the_stride_are_refused() -> None:
@@ -583,6 +593,31 @@ def test_metrics_say_which_sigma_they_assumed() -> None:
     task.score(metrics, task.truth(sample), sample)
     found = metrics.compute()
     assert found[task.primary] == found["ap_oks_sigma0.05_boxarea"] == 1 and "ap_oks_sigma0.05" not in found
+
+
+def test_who_is_found_where_nobody_was_labelled_is_not_wrong() -> None:
+    """Three are found: the labelled one, one in the crowd and, with a lower score, one whom nobody labelled."""
+    people = torch.tensor([[[4.0, 4.0], [4.0, 14.0], [10.0, 24.0]]]) + torch.tensor([0.0, 16.0, 8.0])[:, None, None]
+    truth = Keypoints(people[:1], visible(people[:1]), Frame.of((48, 48)))
+    people[1, 2] = torch.nan
+    crowd = torch.zeros(48, 48, dtype=torch.uint8)
+    crowd[24:, 20:] = 1  # one of the two points of the second is there: not most
+    prediction = KeypointsPrediction(
+        torch.zeros(3, 48, 48, dtype=torch.uint8), people, torch.ones(3, 3), STICK, scores=torch.tensor([0.5, 0.9, 0.1])
+    )
+    metrics = task_of(STICK).metrics()
+    metrics.update(prediction, truth, crowd)
+    found = metrics.compute()
+    assert (found["ap_oks_sigma0.05_boxarea"], found["people_extra"]) == pytest.approx((0.5, 2 / 3))
+    crowd[:] = 0
+    crowd[16:, 16:] = 1
+    metrics = task_of(STICK).metrics()
+    metrics.update(prediction, truth, crowd)
+    found = metrics.compute()
+    assert (found["ap_oks_sigma0.05_boxarea"], found["people_extra"]) == pytest.approx((1, 1 / 2))
+    metrics = task_of(STICK).metrics()
+    metrics.update(prediction, truth, torch.ones_like(crowd))
+    assert metrics.compute()["people_matched"] == 1 and metrics.compute()["people_extra"] == 0
 
 
 def test_the_mean_pose_stands_in_the_middle() -> None:
