@@ -530,3 +530,17 @@ def test_every_codec_can_be_followed_at_any_size(monkeypatch: pytest.MonkeyPatch
             expected = graph(torch.from_numpy(pixels))
         for name, ours, theirs in zip(graph.names, expected, run.run(None, {"image": pixels}), strict=True):
             np.testing.assert_allclose(theirs, ours, atol=2e-3, err_msg=f"{name} {shape}")
+
+
+def test_a_place_is_as_sure_as_its_less_sure_axis() -> None:
+    """Logits of 0 over 64 columns: 1/64 each, and a perfect answer has 1 / (sqrt(2 pi) 4 columns) at its peak."""
+    codec = SimCCCodec(1, bins=SIZE, sigma=4)
+    place = torch.tensor([[[[32.5, 24.5]]]])
+    axes = codec.encode(place, visible(place), SIZE)
+    flat = math.sqrt(2 * math.pi) * 4
+    for across, down, sure in (
+        (axes["across"].log(), torch.zeros(1, 1, 48), flat / 48),
+        (torch.zeros(1, 1, 64), axes["down"].log(), flat / 64),
+    ):
+        outputs = torch.cat([across, down], -1).view(1, -1, 1, 1)
+        assert codec.decode(outputs, SIZE).confidence.item() == pytest.approx(sure, rel=1e-5)

@@ -119,6 +119,7 @@ def test_the_cutoff_is_the_smallest_confidence_from_which_on_enough_points_are_r
     # from 0.09 on 5 of 92 are wrong, from 0.11 on 4 of 90, from 0.10 on 5 of 91 (0.9451)
     assert cutoff(confidence, errors, 1) == Cutoff(pytest.approx(0.11), 0.9)
     assert cutoff(confidence, torch.full((100,), 9.0), 1) is None
+    assert cutoff(confidence, torch.ones(100), 1) == Cutoff(pytest.approx(0.01), 1), "at the threshold is within it"
     assert cutoff(confidence, torch.zeros(100), 1) == Cutoff(pytest.approx(0.01), 1)
     halves = torch.tensor([0.5, 0.5, 0.5])
     assert cutoff(halves, torch.tensor([0.0, 0, 9]), 1) is None, "points of one confidence are kept or dropped together"
