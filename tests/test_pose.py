@@ -569,6 +569,18 @@ def test_every_stage_has_its_loss_and_the_last_one_answers() -> None:
     torch.testing.assert_close(answer, task.forward(networks, encoded)["sheets"][:, -1])
 
 
+def test_the_flip_test_is_the_mean_of_both_answers() -> None:
+    """By a network of one weight that answers only in the left half: 1 there, so that the mean of both is 1/2 everywhere."""
+    task = task_of(STICK, flip_test=True)
+    left = (torch.arange(8.0) < 4).float().expand(1, task.codec.channels, 8, 8)
+    beliefs = task.codec.beliefs.channels
+    answer = task.respond({"network": lambda image: left}, {"image": torch.zeros(1, 3, 8, 8)})["sheets"]  # type: ignore[dict-item]
+    assert answer[:, :beliefs].unique().tolist() == [0.5]
+    # of x and y, by column: the x of the mirrored are negative
+    signs = answer[:, beliefs:].unflatten(1, (-1, 2)).mean((0, 1, 3))
+    assert signs.tolist() == [[0.5] * 4 + [-0.5] * 4, [0.5] * 8]
+
+
 def test_people_without_labels_are_masked_where_the_data_knows_them() -> None:
     data = world.Config(scenes=4, size=(32, 32)).open("train")
     assert Config().settled(data).unlabelled == "unlabelled"
