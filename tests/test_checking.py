@@ -174,6 +174,12 @@ def test_a_second_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "one recipe" in capsys.readouterr().err
 
 
+def test_a_folder_alone_does_not_say_how_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "how is" in told and f"check data.kind=keypoints_json data.root={tmp_path}" in told
+
+
 class TestShapes:
     def test_distances_are_those_of_scipy(self) -> None:
         draw = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ from pixelwise.codecs.part_fields import PartFieldsCodec
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import world
-from pixelwise.data.sample import Image, Keypoints, Sample
+from pixelwise.data.sample import Image, Keypoints, LabelMap, Sample
 from pixelwise.data.world.people import BODY
 from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
@@ -627,8 +627,10 @@ def test_who_is_found_where_nobody_was_labelled_is_not_wrong() -> None:
     metrics.update(prediction, truth, crowd)
     found = metrics.compute()
     assert (found["ap_oks_sigma0.05_boxarea"], found["people_extra"]) == pytest.approx((1, 1 / 2))
-    metrics = task_of(STICK).metrics()
-    metrics.update(prediction, truth, torch.ones_like(crowd))
+    task = task_of(STICK, unlabelled="hidden")
+    metrics = task.metrics()
+    everywhere = LabelMap(torch.ones_like(crowd), truth.frame)
+    task.score(metrics, prediction, Sample("a", {"keypoints": truth, "hidden": everywhere}))
     assert metrics.compute()["people_matched"] == 1 and metrics.compute()["people_extra"] == 0
 
 
