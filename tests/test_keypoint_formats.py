@@ -641,7 +641,9 @@ def test_limbs_of_a_category_that_are_none(tmp_path: Path, limbs: Any) -> None:
         read_skeleton(path)
 
 
-@pytest.mark.parametrize("box", [(1, 1, 1e6, 1e6), (0, 0, 1e300, 1e300), (1e18, 1, 9, 9), (1, 1e30, 9, 9), (1, 1, -9, 9)])
+@pytest.mark.parametrize(
+    "box", [(1, 1, 1e6, 1e6), (0, 0, 1e300, 1e300), (1e18, 1, 9, 9), (1, 1e30, 9, 9), (-50, 1, 9, 9), (1, 1, -9, 9)]
+)
 def test_boxes_that_are_not_in_the_picture(tmp_path: Path, box: tuple[float, ...]) -> None:
     left, top, width, height = box
     boxed = f"<box left='{left}' top='{top}' width='{width}' height='{height}'><part name='a' x='1' y='2'/></box>"

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from pixelwise.data.skeletons import LSP14
 from pixelwise.errors import UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.calibration import Bin, Cutoff, calibration, cutoff
@@ -76,6 +77,10 @@ def test_norms_that_the_names_tell() -> None:
     lengths = {name: length(points).item() for name, length in norms.items() if length}
     assert lengths == {"nose-right_hip": 50, "bbox": 40, "torso": 50, "interocular": 8}
     assert list(norms_of(("left_shoulder", "nose"))) == ["bbox"]
+    torso = norms_of(LSP14.names)["torso"]  # l_shoulder, point 9, and r_hip, point 2
+    ends = torch.zeros(1, 14, 2)
+    ends[0, 9], ends[0, 2] = torch.tensor([1.0, 2]), torch.tensor([4.0, 6])
+    assert torso is not None and torso(ends).item() == 5
     found = shifted(KeypointMetrics({"torso": of(10), "bbox": of(20)}), [[2.0, 3]]).compute()
     assert found["pck@0.2_torso"] == 0.5 and found["pck@0.1_bbox"] == 0.5
 
