@@ -62,6 +62,16 @@ def test_swapped_sides_and_strange_shapes(tmp_path: Path) -> None:
     assert "images/09.png" in found(result, "far from the rest")
 
 
+def test_shapes_that_are_nearly_their_own_mirror_are_not_called_swapped(tmp_path: Path) -> None:
+    """A row of points along the middle, with the sides a hair apart: exchanged, half of them fit their neighbours better."""
+    draw = np.random.default_rng(0)
+    items = faces(tmp_path)
+    for item in items:
+        middle = np.array([[32, 8], [32.2, 16], [31.8, 16], [32.2, 32], [31.8, 32], [32, 56]])
+        item["points"] = (middle + draw.normal(0, 0.5, middle.shape)).tolist()
+    assert found(checked(tmp_path, items), "left and right") == []
+
+
 def test_points_outside_and_images_without_any(tmp_path: Path) -> None:
     items = faces(tmp_path)
     items[3]["points"][1] = [80, 5]
@@ -162,6 +172,12 @@ def test_which_recipe_reads_a_kind() -> None:
 def test_a_second_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "keypoints", "imm_faces"]) == 2
     assert "one recipe" in capsys.readouterr().err
+
+
+def test_a_folder_alone_does_not_say_how_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "how is" in told and f"check data.kind=keypoints_json data.root={tmp_path}" in told
 
 
 class TestShapes:

@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 
 from pixelwise.data.composites import Body, Crowd, body_mask, cut_out
 from pixelwise.data.datasets import keypoints_json, people_composites
+from pixelwise.data.keypoints import KeypointFiles
 from pixelwise.data.sample import Image, Keypoints, Presence, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
@@ -104,6 +105,16 @@ def test_the_data_set_is_a_function_of_its_settings(tmp_path: Path) -> None:
     assert torch.equal(again["image"].tensors()[""], first["image"].tensors()[""])
     other = people_composites.Config(source=config.source, people=(2, 4), repeats=3, seed=1).open("train").sample(5, ["image"])
     assert not torch.equal(other["image"].tensors()[""], first["image"].tensors()[""])
+
+
+def test_who_is_pasted_over_people_without_labels_has_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeypointFiles, "_unlabelled", lambda self, item, size: torch.ones(size, dtype=torch.uint8))
+    data = people_composites.Config(source=source(tmp_path), people=(2, 4)).open("train")
+    made = data.sample(0, ["keypoints", "unlabelled"])
+    people, there = made["keypoints"], made["unlabelled"].tensors()[""]
+    assert isinstance(people, Keypoints) and 0 < there.float().mean() < 1
+    x, y = people.points[people.presence == Presence.VISIBLE].long().unbind(-1)
+    assert len(x) > 4 and not there[y, x].any()
 
 
 def test_mistakes(tmp_path: Path) -> None:

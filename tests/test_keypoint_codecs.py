@@ -538,3 +538,17 @@ def test_under_l2_the_foreground_counts_more_and_the_background_sheet_does_not()
     heatmaps = torch.tensor([0.5, 0.5])[None, :, None, None]
     targets = {"heatmaps": heatmaps, "known": torch.ones(1, 2, dtype=torch.bool)}
     assert codec.loss(heatmaps + 0.4, targets).item() == pytest.approx((5.5 + 1) / 2 * 0.16 / (math.pi * 4), rel=1e-6)
+
+
+def test_a_place_is_as_sure_as_its_less_sure_axis() -> None:
+    """Logits of 0 over 64 columns: 1/64 each, and a perfect answer has 1 / (sqrt(2 pi) 4 columns) at its peak."""
+    codec = SimCCCodec(1, bins=SIZE, sigma=4)
+    place = torch.tensor([[[[32.5, 24.5]]]])
+    axes = codec.encode(place, visible(place), SIZE)
+    flat = math.sqrt(2 * math.pi) * 4
+    for across, down, sure in (
+        (axes["across"].log(), torch.zeros(1, 1, 48), flat / 48),
+        (torch.zeros(1, 1, 64), axes["down"].log(), flat / 64),
+    ):
+        outputs = torch.cat([across, down], -1).view(1, -1, 1, 1)
+        assert codec.decode(outputs, SIZE).confidence.item() == pytest.approx(sure, rel=1e-5)

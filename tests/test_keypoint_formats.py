@@ -150,6 +150,15 @@ class TestRegions:
         with pytest.raises(ValueError, match="end within"):
             unpacked("\\")
 
+    @pytest.mark.parametrize(
+        "counts",
+        [[2**62, 2**62, 2**62, 2**62 + 12], [13, -1], [2**70], "o" * 100_000 + "0", [math.inf]],
+        ids=["sum that wraps to 12", "negative", "beyond 64 bits", "a number of half a million bits", "infinite"],
+    )
+    def test_run_lengths_that_are_no_part_of_a_picture(self, counts: Any) -> None:
+        with pytest.raises((ValueError, OverflowError)):
+            covered(Region({"size": [3, 4], "counts": counts}), (3, 4))
+
     def test_polygons_and_boxes(self) -> None:
         # a triangle (0, 0), (4, 0), (0, 4) holds the centres with x + y < 4; 0.5 + 3.5 lies on the border
         triangle = covered(Region([[0, 0, 4, 0, 0, 4.01]]), (4, 5))
@@ -157,6 +166,8 @@ class TestRegions:
         square = covered(Region([[1, 1, 4, 1, 4, 3, 1, 3]]), (5, 6))
         assert square[1:3, 1:4].all() and not square[0].any() and not square[:, 0].any() and not square[:, 5].any()
         assert square.sum() == 6 and np.argwhere(covered(Region(None, (2, 1, 2, 1)), (5, 6))).tolist() == [[1, 2], [1, 3]]
+        with pytest.raises(ValueError, match="no number"):
+            covered(Region([[0, 0, NAN, 0, 0, 4]]), (4, 5))
         assert covered(Region([[1, 1, 3, 1, 3, 3, 1, 3], [-9, 4, 20, 4, 20, 9, -9, 9]]), (5, 6)).sum() == 4 + 6
 
 
@@ -385,6 +396,51 @@ class TestSleap:
         assert "pip install" in missing.value.hint
 
 
+class TestHostileSleap:
+    """Files that point elsewhere, announce what would fill any memory, or nest without end."""
+
+    def refused(self, path: Path, match: str) -> None:
+        with pytest.raises(DataError, match=match):
+            keypoints_sleap.Config(root=str(path), predicted=True, val_fraction=0.5).open("train").sample(0, ["image"])
+
+    @pytest.mark.parametrize("way", ["raw bytes of another file", "link", "virtual"])
+    def test_pixels_of_other_files(self, tmp_path: Path, way: str) -> None:
+        path = sleap(tmp_path / "a.slp", {"filename": ".", "dataset": "video0/video"})
+        h5py = pytest.importorskip("h5py")
+        secret, shape = tmp_path / "secret.h5", (8, 4, 4, 1)
+        with h5py.File(secret, "w") as other:
+            other["pixels"] = np.full(shape, 77, np.uint8)
+        with h5py.File(path, "r+") as file:
+            group = file.create_group("video0")
+            if way == "link":
+                group["video"] = h5py.ExternalLink(str(secret), "pixels")
+            elif way == "virtual":
+                layout = h5py.VirtualLayout(shape, np.uint8)
+                layout[:] = h5py.VirtualSource(str(secret), "pixels", shape)
+                group.create_virtual_dataset("video", layout)
+            else:
+                group.create_dataset("video", shape, np.uint8, external=[(str(secret), 0, 128)])
+        self.refused(path, "video0/video is in another file")
+
+    def test_counts_that_fill_any_memory(self, tmp_path: Path) -> None:
+        path = sleap(tmp_path / "a.slp", {"filename": ".", "dataset": "video0/video"})
+        with pytest.importorskip("h5py").File(path, "r+") as file:
+            file.create_dataset("video0/video", (8, 10**5, 10**5, 3), "u1", chunks=(1, 9, 9, 3))
+        self.refused(path, "has 28610 MB, expected at most 1024")
+        with pytest.importorskip("h5py").File(path, "r+") as file:
+            del file["frames"]
+            file.create_dataset("frames", (10**12,), FRAME, chunks=(9,))
+        self.refused(path, "frames has")
+
+    @pytest.mark.parametrize("video", ["[]", '{"backend": [1]}', "[" * 50_000])
+    def test_videos_that_are_none(self, tmp_path: Path, video: str) -> None:
+        path = sleap(tmp_path / "a.slp", {"filename": "."})
+        with pytest.importorskip("h5py").File(path, "r+") as file:
+            del file["videos_json"]
+            file["videos_json"] = [np.bytes_(video)]
+        self.refused(path, "no SLEAP file")
+
+
 class TestLeedsSportsPose:
     def write(self, root: Path, joints: np.ndarray, digits: int) -> keypoints_lsp.Config:
         savemat(root / "joints.mat", {"joints": joints})
@@ -538,3 +594,80 @@ def test_our_json_takes_limbs_sigmas_and_layouts(tmp_path: Path) -> None:
     assert skeleton.limbs == ((0, 1),) and skeleton.sigmas == (0.1, 0.2) and skeleton.swap == ()
     with pytest.raises(DataError, match="68 names for 2 points"):
         keypoints_json.Config(root=str(tmp_path), layout="ibug68").open("train")
+
+
+def test_labels_nested_without_end(tmp_path: Path) -> None:
+    for name, config in (
+        ("keypoints.json", keypoints_json.Config(root=str(tmp_path))),
+        ("pose.json", keypoints_frames.Config(root=str(tmp_path))),
+        ("train.json", keypoints_coco.Config(root=str(tmp_path))),
+    ):
+        (tmp_path / name).write_text("[" * 100_000)
+        with pytest.raises(DataError, match="not JSON"):
+            config.open("train")
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("state", [-1, 4, 9])
+def test_presence_is_one_of_four(tmp_path: Path, state: int) -> None:
+    item = {"file": "a.png", "points": [[1, 2]], "presence": [state]}
+    write_json(tmp_path / "keypoints.json", {"names": ["a"], "items": [item, item]})
+    with pytest.raises(DataError, match="malformed item"):
+        keypoints_json.Config(root=str(tmp_path)).open("train")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bodyparts: 5",
+        "bodyparts: [a, b]\nskeleton: [1, 2]",
+        "bodyparts: " + "[" * 20_000,
+        "a: &a [x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True))
+        + "bodyparts: *l",
+    ],
+    ids=["a number", "limbs of numbers", "nested", "nested by names to 8^12 words"],
+)
+def test_hostile_config_of_deeplabcut(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"no config\.yaml of DeepLabCut"):
+        read_skeleton(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("limbs", [5, [["x"]], [[1, None]]])
+def test_limbs_of_a_category_that_are_none(tmp_path: Path, limbs: Any) -> None:
+    path = write_json(tmp_path / "a.json", {"categories": [{"keypoints": ["nose", "ear"], "skeleton": limbs}]})
+    with pytest.raises(DataError, match="no skeleton"):
+        read_skeleton(path)
+
+
+@pytest.mark.parametrize(
+    "box", [(1, 1, 1e6, 1e6), (0, 0, 1e300, 1e300), (1e18, 1, 9, 9), (1, 1e30, 9, 9), (-50, 1, 9, 9), (1, 1, -9, 9)]
+)
+def test_boxes_that_are_not_in_the_picture(tmp_path: Path, box: tuple[float, ...]) -> None:
+    left, top, width, height = box
+    boxed = f"<box left='{left}' top='{top}' width='{width}' height='{height}'><part name='a' x='1' y='2'/></box>"
+    files = "".join(f"<image file='{i}.png'>{boxed}</image>" for i in range(2))
+    (tmp_path / "a.xml").write_text(f"<dataset><images>{files}</images></dataset>")
+    for i in range(2):
+        image(tmp_path / f"{i}.png")
+    with pytest.raises(DataError, match=r"a box from|malformed box"):
+        keypoints_dlib.Config(root=str(tmp_path), crop=1.2, val_fraction=0.5).open("train").sample(0, ["image"])
+
+
+def test_a_cell_longer_than_any_number(tmp_path: Path) -> None:
+    (tmp_path / "keypoints.csv").write_text(f"file,n_x,n_y\na.png,{'9' * 200_000},1\n")
+    with pytest.raises(DataError, match="field larger than"):
+        keypoints_csv.Config(root=str(tmp_path)).open("train")
+
+
+def test_axes_whose_product_fills_any_memory(tmp_path: Path) -> None:
+    path = deeplabcut(tmp_path).with_suffix(".h5")
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        group = file.create_group("df")
+        group.attrs.update({"pandas_type": np.bytes_(b"frame"), "nblocks": 1})
+        for axis in ("axis0", "axis1"):
+            group.create_dataset(axis, (10**5,), "i1", chunks=(1000,))
+    path.with_suffix(".csv").unlink()
+    with pytest.raises(DataError, match="100000 rows of 100000 columns are too many"):
+        keypoints_deeplabcut.Config(root=str(tmp_path)).open("train")

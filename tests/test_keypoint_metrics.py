@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from pixelwise.data.skeletons import LSP14
 from pixelwise.errors import UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.calibration import Bin, Cutoff, calibration, cutoff
@@ -76,6 +77,10 @@ def test_norms_that_the_names_tell() -> None:
     lengths = {name: length(points).item() for name, length in norms.items() if length}
     assert lengths == {"nose-right_hip": 50, "bbox": 40, "torso": 50, "interocular": 8}
     assert list(norms_of(("left_shoulder", "nose"))) == ["bbox"]
+    torso = norms_of(LSP14.names)["torso"]  # l_shoulder, point 9, and r_hip, point 2
+    ends = torch.zeros(1, 14, 2)
+    ends[0, 9], ends[0, 2] = torch.tensor([1.0, 2]), torch.tensor([4.0, 6])
+    assert torso is not None and torso(ends).item() == 5
     found = shifted(KeypointMetrics({"torso": of(10), "bbox": of(20)}), [[2.0, 3]]).compute()
     assert found["pck@0.2_torso"] == 0.5 and found["pck@0.1_bbox"] == 0.5
 
@@ -119,6 +124,7 @@ def test_the_cutoff_is_the_smallest_confidence_from_which_on_enough_points_are_r
     # from 0.09 on 5 of 92 are wrong, from 0.11 on 4 of 90, from 0.10 on 5 of 91 (0.9451)
     assert cutoff(confidence, errors, 1) == Cutoff(pytest.approx(0.11), 0.9)
     assert cutoff(confidence, torch.full((100,), 9.0), 1) is None
+    assert cutoff(confidence, torch.ones(100), 1) == Cutoff(pytest.approx(0.01), 1), "at the threshold is within it"
     assert cutoff(confidence, torch.zeros(100), 1) == Cutoff(pytest.approx(0.01), 1)
     halves = torch.tensor([0.5, 0.5, 0.5])
     assert cutoff(halves, torch.tensor([0.0, 0, 9]), 1) is None, "points of one confidence are kept or dropped together"

@@ -21,7 +21,7 @@ from pixelwise.codecs.part_fields import PartFieldsCodec
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import world
-from pixelwise.data.sample import Image, Keypoints, Sample
+from pixelwise.data.sample import Image, Keypoints, LabelMap, Sample
 from pixelwise.data.world.people import BODY
 from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
@@ -372,6 +372,7 @@ def test_assembly_attaches_merges_and_never_gives_a_part_twice() -> None:
     assert sorted(whole[0].limbs) == [0.6, 0.7, 0.8, 0.9]
     halves = assemble([[(0, 0, 0.9)], [], [(1, 0, 0.7)], [(0, 0, 0.6)]], limbs, order)
     assert [person.parts for person in halves] == [{0: 0, 1: 0, 2: 1, 3: 0}]
+    assert sorted(halves[0].limbs) == [0.6, 0.7, 0.9]
     apart = assemble([[(0, 0, 0.9), (1, 1, 0.9)], [(1, 0, 0.8)], [(0, 0, 0.7)], [(0, 0, 0.6)]], limbs, order)
     assert sorted(sorted(person.parts.items()) for person in apart) == [[(0, 0), (1, 0)], [(0, 1), (1, 1), (2, 0), (3, 0)]]
 
@@ -444,6 +445,15 @@ def test_parts_in_one_place_are_still_one_person() -> None:
     person = codec(STICK, stride=4)
     (found,) = person.decode(person.encode(points, visible(points), (64, 64))["sheets"], (64, 64))
     torch.testing.assert_close(found.points, points[0], atol=0.05, rtol=0)
+
+
+def test_of_a_skeleton_of_two_points_two_are_enough_and_needed() -> None:
+    points = torch.tensor([[[[20.0, 20.0], [20.0, 44.0]], [[50.0, 10.0], [50.0, 30.0]]]])
+    presence = visible(points)
+    presence[0, 1, 1] = ABSENT
+    rods = codec(ROD, stride=4)
+    (found,) = rods.decode(rods.encode(points, presence, (64, 64))["sheets"], (64, 64))
+    torch.testing.assert_close(found.points, points[0, :1], atol=0.05, rtol=0)
 
 
 def test_fields_and_peaks_too_narrow_for_the_stride_are_refused() -> None:
@@ -571,6 +581,18 @@ def test_every_stage_has_its_loss_and_the_last_one_answers() -> None:
     torch.testing.assert_close(answer, task.forward(networks, encoded)["sheets"][:, -1])
 
 
+def test_the_flip_test_is_the_mean_of_both_answers() -> None:
+    """By a network of one weight that answers only in the left half: 1 there, so that the mean of both is 1/2 everywhere."""
+    task = task_of(STICK, flip_test=True)
+    left = (torch.arange(8.0) < 4).float().expand(1, task.codec.channels, 8, 8)
+    beliefs = task.codec.beliefs.channels
+    answer = task.respond({"network": lambda image: left}, {"image": torch.zeros(1, 3, 8, 8)})["sheets"]  # type: ignore[dict-item]
+    assert answer[:, :beliefs].unique().tolist() == [0.5]
+    # of x and y, by column: the x of the mirrored are negative
+    signs = answer[:, beliefs:].unflatten(1, (-1, 2)).mean((0, 1, 3))
+    assert signs.tolist() == [[0.5] * 4 + [-0.5] * 4, [0.5] * 8]
+
+
 def test_people_without_labels_are_masked_where_the_data_knows_them() -> None:
     data = world.Config(scenes=4, size=(32, 32)).open("train")
     assert Config().settled(data).unlabelled == "unlabelled"
@@ -595,6 +617,33 @@ def test_metrics_say_which_sigma_they_assumed() -> None:
     task.score(metrics, task.truth(sample), sample)
     found = metrics.compute()
     assert found[task.primary] == found["ap_oks_sigma0.05_boxarea"] == 1 and "ap_oks_sigma0.05" not in found
+
+
+def test_who_is_found_where_nobody_was_labelled_is_not_wrong() -> None:
+    """Three are found: the labelled one, one in the crowd and, with a lower score, one whom nobody labelled."""
+    people = torch.tensor([[[4.0, 4.0], [4.0, 14.0], [10.0, 24.0]]]) + torch.tensor([0.0, 16.0, 8.0])[:, None, None]
+    truth = Keypoints(people[:1], visible(people[:1]), Frame.of((48, 48)))
+    people[1, 2] = torch.nan
+    crowd = torch.zeros(48, 48, dtype=torch.uint8)
+    crowd[24:, 20:] = 1  # one of the two points of the second is there: not most
+    prediction = KeypointsPrediction(
+        torch.zeros(3, 48, 48, dtype=torch.uint8), people, torch.ones(3, 3), STICK, scores=torch.tensor([0.5, 0.9, 0.1])
+    )
+    metrics = task_of(STICK).metrics()
+    metrics.update(prediction, truth, crowd)
+    found = metrics.compute()
+    assert (found["ap_oks_sigma0.05_boxarea"], found["people_extra"]) == pytest.approx((0.5, 2 / 3))
+    crowd[:] = 0
+    crowd[16:, 16:] = 1
+    metrics = task_of(STICK).metrics()
+    metrics.update(prediction, truth, crowd)
+    found = metrics.compute()
+    assert (found["ap_oks_sigma0.05_boxarea"], found["people_extra"]) == pytest.approx((1, 1 / 2))
+    task = task_of(STICK, unlabelled="hidden")
+    metrics = task.metrics()
+    everywhere = LabelMap(torch.ones_like(crowd), truth.frame)
+    task.score(metrics, prediction, Sample("a", {"keypoints": truth, "hidden": everywhere}))
+    assert metrics.compute()["people_matched"] == 1 and metrics.compute()["people_extra"] == 0
 
 
 def test_the_mean_pose_stands_in_the_middle() -> None:

@@ -64,6 +64,16 @@ def test_who_comes_back_in_time_is_known_and_who_does_not_is_new() -> None:
     assert [(track.identity, track.first, track.last, track.frames) for track in tracker.tracks] == [(0, 0, 3, 2), (1, 7, 7, 1)]
 
 
+def test_who_is_not_seen_moves_on_at_the_mean_of_the_old_and_the_new_pace() -> None:
+    """Steps of 10 and 20 pixels: 15 per frame, so that three frames after 130 somebody is expected at 175."""
+    tracker = Tracker()
+    for number, x in enumerate((100, 110, 130)):
+        tracker(found(people((x, 100))), number)
+    (track,) = tracker.tracks
+    assert track.velocity.tolist() == [15, 0]
+    torch.testing.assert_close(track.expected(5), people((175, 100))[0].double())
+
+
 def test_somebody_else_far_away_is_new() -> None:
     tracker = Tracker()
     assert identities(tracker, people((100, 100)), 0) == [0]

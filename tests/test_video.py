@@ -158,6 +158,45 @@ def test_a_copy_has_the_same_frames_at_the_same_times_and_the_same_sound(tmp_pat
 
 
 @needs_av
+def test_sound_goes_on_after_the_last_picture(tmp_path: Path) -> None:
+    source = VideoFile(written(tmp_path / "a.mp4", ticks=(0, 40, 80), sound="aac"))
+    with source.writer(tmp_path / "copy") as writer:
+        for shot in source:
+            writer.write(shot, to_pillow(shot.pixels))
+    assert sound_of(writer.saved)[-1][0] > 0.4 and sound_of(tmp_path / "a.mp4") == sound_of(writer.saved)
+
+
+@needs_av
+def test_times_that_are_missing_or_stand_still_go_on_at_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 25 frames per second 40 ms stand for a time that is not stated or no later than the one before."""
+    import av
+
+    source = VideoFile(written(tmp_path / "a.mkv", ticks=tuple(range(0, 400, 40))))
+    frames = [av.VideoFrame(8, 8, "rgb24") for _ in range(5)]
+    for frame, stated in zip(frames, (0, 0, None, 30, 500), strict=True):
+        frame.pts = stated
+    monkeypatch.setattr(source, "_decoded", lambda container: iter(frames))
+    assert [shot.ticks for shot in source] == [0, 40, 80, 120, 500]
+
+
+@needs_av
+def test_a_title_in_another_encoding_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """As cameras and converters wrote them before UTF-8."""
+    path = written(tmp_path / "a.avi")
+    import av
+
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.avi"), "w") as titled:
+        titled.metadata["title"] = "CAFETIERE"
+        copy = titled.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                titled.mux(packet)
+    (tmp_path / "b.avi").write_bytes((tmp_path / "b.avi").read_bytes().replace(b"CAFETIERE", b"CAFETI\xc8RE"))
+    assert len(list(VideoFile(tmp_path / "b.avi"))) == len(TICKS)
+
+
+@needs_av
 def test_sound_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     source = VideoFile(written(tmp_path / "a.avi", sound="adpcm_ms"))
     with source.writer(tmp_path / "copy") as writer:

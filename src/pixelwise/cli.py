@@ -215,6 +215,8 @@ def check_data(chosen: argparse.Namespace) -> int:
         raise UsageError(f"check takes one recipe, not {' and '.join(named)}", "settings are written key=value")
     taken, pairs = options([word for word in chosen.words if word not in named], {"out": str})
     what = named[0] if named else recipe_for(pairs)
+    if what not in index() and Path(what).is_dir() and not (Path(what) / "recipe.json").exists():
+        raise UsageError(f"how is {what} to be read?", f"pixelwise check data.kind=keypoints_json data.root={what}")
     if what in index() or not Path(what).exists():
         check(what, pairs)
     elif Path(what).suffix == ".json":

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pixelwise.config import Config
 from pixelwise.data.sample import Field, Image, LabelMap, Sample
+from pixelwise.errors import UsageError
 from pixelwise.geometry.homography import (
     Matrix,
     Size,
@@ -27,6 +28,7 @@ from pixelwise.geometry.homography import (
     scaling,
     translation,
 )
+from pixelwise.geometry.skeleton import Skeleton, one_sided
 from pixelwise.geometry.warp import resize_bicubic, resize_nearest
 
 Fraction = Annotated[float, Setting(ge=0, le=1)]
@@ -188,6 +190,20 @@ class Augment(Config):
             x, y = (round(self.translate * n * (2 * v - 1)) for n, v in ((width, u[2]), (height, u[3])))
             matrix = translation(x, y) @ matrix
         return horizontal_flip(width) @ matrix if u[4] < self.flip else matrix
+
+
+def require_twins(skeleton: Skeleton, augment: Augment, flip_test: bool) -> None:
+    """Check that no picture is mirrored in which a point would take the name of the other side and there is no such name.
+
+    Raises:
+        UsageError: A point has a side and no twin.
+    """
+    alone = one_sided(skeleton)
+    if alone and (augment.flip or flip_test):
+        setting = "augment.flip" if augment.flip else "task.flip_test"
+        what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
+        hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
+        raise UsageError(what, hint)
 
 
 def _fit(u: list[float], base_size: Size, view: View) -> Matrix:

@@ -24,6 +24,8 @@ ValFrom = Annotated[
 ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
 
 
+MALFORMED = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RecursionError, StopIteration)
+"""What looking up, converting and counting raise where a file of labels is not what it seems; a reader says which file."""
 Files = dict[str, Path]
 """The files of one sample by field, or of one field by sample."""
 
@@ -141,7 +143,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         near = did_you_mean(path.name, (p.name for p in path.parent.glob("*")))
         raise DataError(f"no such file: {path}", near) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
 
 

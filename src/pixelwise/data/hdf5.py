@@ -9,6 +9,9 @@ from typing import Any
 
 from pixelwise.errors import DataError, UsageError, did_you_mean
 
+MOST_BYTES = 2**30
+"""Of an array that is read: the tables of some million points."""
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
@@ -30,6 +33,26 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: no HDF5 file, or a damaged one ({str(error).partition('(')[2] or error})") from None
     with file:
         yield file
+
+
+def values_of(file: Any, name: str, row: int | None = None) -> Any:
+    """Return the array of this name, or one row of it, if it is in this file itself and small enough.
+
+    HDF5 lets a file point to others, of which nothing is read here, and announce what would fill any memory.
+
+    Raises:
+        KeyError: There is none.
+        ValueError: It is elsewhere, or too large.
+    """
+    stored = file[name]
+    if not hasattr(stored, "nbytes"):
+        raise KeyError(f"{name} is no array")
+    if stored.is_virtual or stored.external or stored.file.filename != file.file.filename:
+        raise ValueError(f"{name} is in another file")
+    size = stored.nbytes if row is None else stored.nbytes // max(1, len(stored))
+    if size > MOST_BYTES:
+        raise ValueError(f"{name} has {size >> 20} MB, expected at most {MOST_BYTES >> 20}")
+    return stored[() if row is None else row]
 
 
 def text_of(value: Any) -> str:

@@ -13,13 +13,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pixelwise.data.dataset import Dataset, Meta, Source
-from pixelwise.data.files import images_in
+from pixelwise.data.files import MALFORMED, images_in
 from pixelwise.data.images import SKIP_HINT, decode_image, image_size
 from pixelwise.data.regions import Region, covered
 from pixelwise.data.sample import Field, Image, Keypoints, LabelMap, Presence, Sample
 from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import Size, translation
+
+MOST_GROWN = 16
+"""Area of a crop, as a multiple of its picture's, above which the box must be wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,8 @@ def record(
     """
     rows = torch.tensor([[[*p, math.nan][:3] for p in points] for points in instances], dtype=torch.float32)
     points, stated = rows[..., :2] - corner, rows[..., 2]
+    if ((stated < Presence.UNKNOWN) | (stated > Presence.VISIBLE)).any():
+        raise ValueError("presence is 0, 1, 2 or 3")
     known = points.isfinite().all(-1)
     presence = torch.where(known, Presence.VISIBLE.value, Presence.UNKNOWN.value)
     presence = torch.where(stated.isnan(), presence, stated.nan_to_num().long())
@@ -109,7 +114,7 @@ class KeypointFiles(Dataset):
         """Return the image and its points; points outside it are ABSENT.
 
         Raises:
-            DataError: The image is missing, damaged, or not of the size that the labels were made for.
+            DataError: The image is missing, damaged, or not of the size that the labels were made for; its box is not in it.
         """
         item = self.records[index]
         pixels = self.pixels(item) if "image" in fields else None
@@ -118,6 +123,8 @@ class KeypointFiles(Dataset):
             stated = f"{item.size[1]}x{item.size[0]}" if item.size else ""
             raise DataError(f"{item.path}: {size[1]}x{size[0]}, but its keypoints are for {stated}", SKIP_HINT)
         x, y, right, below = item.crop or (0, 0, size[1], size[0])
+        if min(right, below) <= 0 or x >= size[1] or y >= size[0] or (right - x) * (below - y) > MOST_GROWN * size[0] * size[1]:
+            raise DataError(f"{item.path}: a box from {x}, {y} to {right}, {below} is beside or far larger than it", SKIP_HINT)
         frame = Frame.of((below - y, right - x))
         read: dict[str, Field] = {}
         if pixels is not None:
@@ -155,7 +162,7 @@ class KeypointFiles(Dataset):
         for region in item.unlabelled:
             try:
                 there |= torch.from_numpy(covered(region, size).astype("uint8"))
-            except (ValueError, TypeError, KeyError) as error:
+            except MALFORMED as error:
                 raise DataError(f"{item.path}: the outline of someone without key points is malformed: {error}") from None
         return there
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelwise.data.hdf5 import opened, text_of
+from pixelwise.data.files import MALFORMED
+from pixelwise.data.hdf5 import MOST_BYTES, opened, text_of, values_of
 from pixelwise.errors import DataError
 
 
@@ -30,7 +31,7 @@ def read_csv(path: Path) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = [line for line in csv.reader(stream) if any(line)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: {error}") from None
     last = next((i for i, line in enumerate(lines) if line[0] == "coords"), None)
     if last is None:
@@ -63,21 +64,24 @@ def read_hdf(path: Path) -> Table:
                 hint = "use the .csv beside it: delete or rename the .h5"
                 raise DataError(f"{path}: only pandas' layout `fixed` can be read without unpickling", hint)
             columns = _axis(group, "axis0")
-            values = np.full((len(_axis(group, "axis1")), len(columns)), np.nan)
+            rows = _axis(group, "axis1")
+            if 8 * len(rows) * len(columns) > MOST_BYTES:
+                raise ValueError(f"{len(rows)} rows of {len(columns)} columns are too many")
+            values = np.full((len(rows), len(columns)), np.nan)
             places = {column: i for i, column in enumerate(columns)}
             for number in range(int(group.attrs["nblocks"])):
                 at = [places[column] for column in _axis(group, f"block{number}_items")]
-                values[:, at] = np.asarray(group[f"block{number}_values"], np.float64)
-            return Table(columns, _axis(group, "axis1"), values)
-        except (KeyError, ValueError, TypeError, IndexError, OSError, StopIteration, AttributeError) as error:
+                values[:, at] = np.asarray(values_of(group, f"block{number}_values"), np.float64)
+            return Table(columns, rows, values)
+        except (*MALFORMED, OSError) as error:
             raise DataError(f"{path}: no table of pandas ({type(error).__name__}: {error})") from None
 
 
 def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
     """Return the labels of an axis; one of several levels is kept as the labels of each level and who has which."""
     if name in group:
-        return [(text_of(label),) for label in group[name][()]]
+        return [(text_of(label),) for label in values_of(group, name)]
     count = int(group.attrs[f"{name}_nlevels"])
-    levels = [[text_of(label) for label in group[f"{name}_level{i}"][()]] for i in range(count)]
-    codes = [group[f"{name}_label{i}"][()] for i in range(count)]
+    levels = [[text_of(label) for label in values_of(group, f"{name}_level{i}")] for i in range(count)]
+    codes = [values_of(group, f"{name}_label{i}") for i in range(count)]
     return list(zip(*([level[code] for code in chosen] for level, chosen in zip(levels, codes, strict=True)), strict=True))

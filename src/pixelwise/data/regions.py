@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pixelwise.geometry.homography import Size
 
 Map = NDArray[np.bool_]
+LONGEST = 60
+"""Bits of a packed run length; more are refused, because reading a million of them takes minutes."""
 
 
 class Region(NamedTuple):
@@ -31,7 +33,10 @@ def covered(region: Region, size: Size) -> Map:
     x, y, width, height = region.box or (0, 0, 0, 0)
     drawn = np.zeros(size, np.bool_)
     for polygon in region.segmentation or [[x, y, x + width, y, x + width, y + height, x, y + height]]:
-        drawn |= filled(np.asarray(polygon, float).reshape(-1, 2), size)
+        corners = np.asarray(polygon, float).reshape(-1, 2)
+        if not np.isfinite(corners).all():
+            raise ValueError("a corner is no number")
+        drawn |= filled(corners, size)
     return drawn
 
 
@@ -54,9 +59,10 @@ def run_lengths(packed: dict[str, Any], size: Size) -> Map:
     Raises:
         ValueError: The lengths do not add up to the picture.
     """
-    counts = packed["counts"]
-    lengths = np.asarray(unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    if tuple(packed["size"]) != tuple(size) or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+    counts, pixels = packed["counts"], size[0] * size[1]
+    lengths = unpacked(counts) if isinstance(counts, str) else [*map(int, counts)]
+    # summed as integers of any length: a sum that wraps around would let NumPy write beyond its memory
+    if tuple(packed["size"]) != tuple(size) or min(lengths, default=0) < 0 or sum(lengths) != pixels:
         raise ValueError(f"run lengths of {packed['size']} do not fill {size[0]}x{size[1]} pixels")
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return values.reshape(size[1], size[0]).T
@@ -75,6 +81,8 @@ def unpacked(text: str) -> Sequence[int]:
     for code in (ord(letter) - 48 for letter in text):
         value |= (code & 31) << shift
         shift += 5
+        if shift > LONGEST:
+            raise ValueError("a run length is longer than any picture")
         if not code & 32:
             value -= (code & 16) << (shift - 4)  # the sign, carried on to all higher bits
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field as Setting
 from pydantic import ValidationError
 
-from pixelwise.data.files import read_json
+from pixelwise.data.files import MALFORMED, read_json
 from pixelwise.data.hdf5 import opened, text_of
 from pixelwise.errors import DataError
 from pixelwise.geometry.skeleton import Skeleton, swap_of
@@ -97,7 +97,7 @@ def made_skeleton(stated: Mapping[str, Any], where: Path) -> Skeleton:
         )
     except ValidationError as error:
         raise DataError(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    except (TypeError, ValueError) as error:
+    except MALFORMED as error:
         hint = "limbs and mirror pairs are pairs of names, or of numbers from 0"
         raise DataError(f"{where}: no skeleton ({error})", hint) from None
 
@@ -124,7 +124,10 @@ def of_category(category: Mapping[str, Any], where: Path) -> Skeleton:
     Raises:
         DataError: Something does not fit.
     """
-    limbs = [[end - 1 for end in limb] for limb in category.get("skeleton") or ()]
+    try:
+        limbs = [[end - 1 for end in limb] for limb in category.get("skeleton") or ()]
+    except MALFORMED as error:
+        raise DataError(f"{where}: no skeleton ({error})", "limbs are pairs of numbers from 1") from None
     return made_skeleton({**category, "names": category["keypoints"], "limbs": limbs}, where)
 
 
@@ -145,14 +148,21 @@ def of_deeplabcut(path: Path) -> tuple[Skeleton, dict[str, Any]]:
         stated = yaml.safe_load(path.read_text("utf-8"))
         several = bool(stated.get("multianimalproject"))
         parts = [*stated["multianimalbodyparts"], *(stated.get("uniquebodyparts") or ())] if several else stated["bodyparts"]
+        limbs = [[_scalar(end) for end in limb] for limb in stated.get("skeleton") or ()]
+        names = [_scalar(part) for part in parts]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *MALFORMED) as error:
         what = f"no config.yaml of DeepLabCut ({type(error).__name__})"
         raise DataError(f"{path}: {what}", "it lists bodyparts and skeleton") from None
-    names = [str(part) for part in parts]
-    limbs = [[str(end) for end in limb] for limb in stated.get("skeleton") or ()]
     return made_skeleton({"names": names, "limbs": [limb for limb in limbs if set(limb) <= set(names)]}, path), stated
+
+
+def _scalar(name: object) -> str:
+    """Return a name as text; of a list, which YAML can nest a thousandfold in a few lines, there is none."""
+    if not isinstance(name, str | int | float):
+        raise TypeError(f"a {type(name).__name__} is no name")
+    return str(name)
 
 
 def of_sleap(path: Path) -> Skeleton:
@@ -167,7 +177,7 @@ def of_sleap(path: Path) -> Skeleton:
     with opened(path) as file:
         try:
             return sleap_skeleton(json.loads(text_of(file["metadata"].attrs["json"])), path)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (*MALFORMED, OSError) as error:
             raise DataError(f"{path}: no SLEAP file ({type(error).__name__}: {error})") from None
 
 
@@ -203,7 +213,7 @@ def read_skeleton(path: Path) -> Skeleton:
     if path.suffix == ".slp":
         return of_sleap(path)
     stated = read_json(path)
-    if isinstance(stated, dict) and "categories" in stated:
+    if isinstance(stated, dict) and isinstance(stated.get("categories"), list):
         category = next((c for c in stated["categories"] if isinstance(c, dict) and c.get("keypoints")), None)
         if category is None:
             raise DataError(f"{path}: no category names keypoints")

@@ -188,7 +188,7 @@ class VideoFile(Footage):
     def open(self) -> Any:
         """Return the opened container."""
         try:
-            return self.av.open(str(self.path.resolve()), options=OPENING)
+            return self.av.open(str(self.path.resolve()), options=OPENING, metadata_errors="replace")
         except (self.av.FFmpegError, OSError) as error:
             raise DataError(f"{self.path} is no video that can be read: {error.strerror}") from None
 

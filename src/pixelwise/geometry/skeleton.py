@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -54,7 +55,7 @@ class Skeleton(Config):
             raise ValueError(f"swap {self.swap} does not pair the {count} points: each names its mirror twin, or itself")
         if any(not 0 <= end < count for limb in self.limbs for end in limb):
             raise ValueError(f"a limb names a point beyond the {count} points")
-        if self.sigmas and (len(self.sigmas) != count or min(self.sigmas) <= 0):
+        if self.sigmas and (len(self.sigmas) != count or not all(0 < sigma < math.inf for sigma in self.sigmas)):
             raise ValueError(f"sigmas are not {count} positive numbers, one per point")
         return self
 

@@ -21,8 +21,8 @@ THRESHOLDS = {"torso": 0.2, "headbox": 0.5}
 """The t that is usual with a norm; with all others it is 0.1."""
 MPII_HEAD = 0.6
 """By which MPII multiplies the diagonal of the head's box."""
-TORSO = (r"left.?shoulder", r"right.?hip")
-EYES = (r"left.?eye.?outer", r"right.?eye.?outer")
+TORSO = (r"l(eft)?.?shoulder", r"r(ight)?.?hip")
+EYES = (r"l(eft)?.?eye.?outer", r"r(ight)?.?eye.?outer")
 
 Length = Callable[[Tensor], Tensor]
 """From true points `(N, K, 2)`, NaN where not labelled, to a length in pixels `(N,)`; NaN where it cannot be known."""

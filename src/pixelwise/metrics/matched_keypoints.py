@@ -21,7 +21,7 @@ class MatchedKeypointMetrics:
     - `mean_error_px_matched`, `median_error_px_matched`: over all labelled points that the matched person has, however far off.
     - `points_matched`: those points as a share of all labelled points, of people who were not found too.
     - `people_matched`: labelled people who were found, as a share. `people_extra`: found ones whom nobody labelled, as a share
-      of all found.
+      of all found. Who is excused and matches nobody is not counted.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,14 @@ class MatchedKeypointMetrics:
         self._labelled: list[Tensor] = []
         self._found: list[Tensor] = []
 
-    def update(self, points: Tensor, truth: Tensor, presence: Tensor) -> None:
+    def update(self, points: Tensor, truth: Tensor, presence: Tensor, excused: Tensor | None = None) -> None:
         """Take in one image.
 
         Args:
             points: Predicted `(N, K, 2)` in the image's own pixels; NaN where there is none.
             truth: Labelled `(M, K, 2)`.
             presence: uint8 `(M, K)` of `Presence`; people without labelled points are not measured.
+            excused: bool `(N,)`: people found where people may be whom nobody labelled; by default none is.
         """
         labelled = presence >= Presence.HIDDEN
         somebody = labelled.any(1)
@@ -47,7 +48,9 @@ class MatchedKeypointMetrics:
         found = distances[first[matched], second[matched]]
         self._distances.append(found[~found.isnan()])
         self._labelled.append(torch.tensor([len(self._distances[-1]), int(labelled.sum())]))
-        self._found.append(torch.tensor([int(matched.sum()), len(truth), len(points)]))
+        counted = torch.ones(len(points), dtype=torch.bool) if excused is None else ~excused
+        counted[first[matched]] = True
+        self._found.append(torch.tensor([int(matched.sum()), len(truth), int(counted.sum())]))
 
     def compute(self) -> dict[str, float]:
         """Return every metric over everything taken in."""

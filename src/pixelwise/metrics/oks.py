@@ -74,6 +74,7 @@ class _Image(NamedTuple):
     scores: Array
     similarity: Array
     detected_areas: Array
+    excused: Array
     areas: Array
     ignored: Array
     crowd: Array
@@ -109,7 +110,7 @@ def _matched(image: _Image, low: float, high: float) -> _Outcome:
         taken = met[:, d] & ~image.crowd[best]
         free[rows[taken], best[taken]] = False
     outside = (image.detected_areas < low) | (image.detected_areas > high)
-    return _Outcome(image.scores, met, set_aside | (~met & outside), int((~ignored).sum()))
+    return _Outcome(image.scores, met, set_aside | (~met & (outside | image.excused)), int((~ignored).sum()))
 
 
 def _precision_and_recall(outcomes: Sequence[_Outcome]) -> tuple[Array, Array]:
@@ -158,6 +159,7 @@ class OksMetrics:
         *,
         crowd: Tensor | None = None,
         boxes: Tensor | None = None,
+        excused: Tensor | None = None,
     ) -> None:
         """Take in one image.
 
@@ -169,6 +171,7 @@ class OksMetrics:
             areas: `(M,)` pixels^2; NaN where unknown.
             crowd: bool `(M,)`: objects that stand for many; by default none does.
             boxes: `(M, 4)` x0, y0, x1, y1, by which objects without labelled points are met; without them they are not.
+            excused: bool `(N,)`: predicted objects that are not wrong if they meet nobody; by default all are.
         """
         order = scores.double().argsort(descending=True, stable=True)[:DETECTIONS]
         points = points[order]
@@ -183,6 +186,7 @@ class OksMetrics:
             scores[order].double().cpu().numpy(),
             similarity.nan_to_num(0.0).cpu().numpy(),
             _box_areas(points, points.isfinite().all(-1)).cpu().numpy(),
+            np.zeros(len(points), bool) if excused is None else excused[order].cpu().numpy(),
             known.cpu().numpy(),
             (ignored if crowd is None else ignored | crowd.bool()).cpu().numpy(),
             np.zeros(len(truth), bool) if crowd is None else crowd.bool().cpu().numpy(),

@@ -18,7 +18,7 @@ from pixelwise.codecs.one_hot import OneHotCodec
 from pixelwise.codecs.points import PointsCodec
 from pixelwise.codecs.simcc import SimCCCodec
 from pixelwise.codecs.soft_argmax import SoftArgmaxCodec
-from pixelwise.data.augment import Augment, View
+from pixelwise.data.augment import Augment, View, require_twins
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import keypoints_json, world
 from pixelwise.data.sample import Batch, Keypoints, Sample
@@ -27,7 +27,6 @@ from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
-from pixelwise.geometry.skeleton import one_sided
 from pixelwise.metrics.keypoint_pictures import keypoint_pictures
 from pixelwise.metrics.keypoints import KeypointMetrics, norms_of
 from pixelwise.nn.axis_head import AxisHead
@@ -141,12 +140,7 @@ class Task(BaseTask):
 
     def check(self, view: View, augment: Augment) -> None:
         """Refuse mirrored pictures of points that have a side and no twin."""
-        alone = one_sided(self.meta.skeleton)
-        if alone and (augment.flip or self.config.flip_test):
-            setting = "augment.flip" if augment.flip else "task.flip_test"
-            what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
-            hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
-            raise UsageError(what, hint)
+        require_twins(self.meta.skeleton, augment, self.config.flip_test)
 
     def _codec(self, stride: int) -> PointsCodec:
         """Return the codec that the settings describe, for a network of `stride`."""

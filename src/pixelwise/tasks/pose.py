@@ -10,16 +10,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pixelwise.codecs.part_fields import PartFieldsCodec
-from pixelwise.data.augment import Augment, View
+from pixelwise.data.augment import Augment, View, require_twins
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import keypoints_coco, keypoints_frames, keypoints_json, people_composites, world
-from pixelwise.data.sample import Batch, Keypoints, Sample
+from pixelwise.data.sample import Batch, Keypoints, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import transform_points
 from pixelwise.geometry.presence import Presence
-from pixelwise.geometry.skeleton import one_sided
 from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
 from pixelwise.metrics.oks import OksMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
@@ -70,7 +69,8 @@ class Config(TaskConfig):
 class PoseMetrics:
     """Precision by object key point similarity (`OksMetrics`), and errors of those who were found.
 
-    COCO's `ap_oks` counts only people of known area; `ap_oks_boxarea` all.
+    COCO's `ap_oks` counts only people of known area; `ap_oks_boxarea` all. Somebody found, most of whose points lie where there
+    are people without labels, is not wrong.
     """
 
     def __init__(self, sigmas: Sequence[float], named: str) -> None:
@@ -78,18 +78,28 @@ class PoseMetrics:
         self.known, self.all = OksMetrics(sigmas), OksMetrics(sigmas, box_areas=True)
         self.matched = MatchedKeypointMetrics()
 
-    def update(self, prediction: KeypointsPrediction, truth: Keypoints) -> None:
-        """Take in one image."""
+    def update(self, prediction: KeypointsPrediction, truth: Keypoints, unlabelled: Tensor | None = None) -> None:
+        """Take in one image; `unlabelled` `(H, W)` is not 0 where there are people without labels."""
         assert prediction.scores is not None
         areas = truth.points.new_full((len(truth.points),), torch.nan) if truth.areas is None else truth.areas
+        excused = None if unlabelled is None else _mostly_on(prediction.points, unlabelled != 0)
         for metrics in (self.known, self.all):
-            metrics.update(prediction.points, prediction.scores, truth.points, truth.presence, areas)
-        self.matched.update(prediction.points, truth.points, truth.presence)
+            metrics.update(prediction.points, prediction.scores, truth.points, truth.presence, areas, excused=excused)
+        self.matched.update(prediction.points, truth.points, truth.presence, excused)
 
     def compute(self) -> dict[str, float]:
         """Return every metric over everything taken in."""
         similar = self.all.compute() | self.known.compute()
         return {name.replace("oks", self.named): value for name, value in similar.items()} | self.matched.compute()
+
+
+def _mostly_on(people: Tensor, there: Tensor) -> Tensor:
+    """Return which people `(N, K, 2)` have more than half of their points where `(H, W)` is true, bool `(N,)`."""
+    found = people.isfinite().all(-1)
+    x, y = people.nan_to_num().floor().long().unbind(-1)
+    height, width = there.shape
+    on = there[y.clamp(0, height - 1), x.clamp(0, width - 1)] & found
+    return 2 * on.sum(1) > found.sum(1)
 
 
 class Task(BaseTask):
@@ -109,12 +119,7 @@ class Task(BaseTask):
 
     def check(self, view: View, augment: Augment) -> None:
         """Refuse mirrored pictures of points that have a side and no twin."""
-        alone = one_sided(self.meta.skeleton)
-        if alone and (augment.flip or self.config.flip_test):
-            setting = "augment.flip" if augment.flip else "task.flip_test"
-            what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
-            hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
-            raise UsageError(what, hint)
+        require_twins(self.meta.skeleton, augment, self.config.flip_test)
 
     def _part_fields(self, stride: int) -> PartFieldsCodec:
         config = self.config
@@ -210,7 +215,8 @@ class Task(BaseTask):
 
     def score(self, metrics: PoseMetrics, prediction: KeypointsPrediction, sample: Sample) -> None:
         """Measure all people who have a labelled point."""
-        metrics.update(prediction, self._labels(sample))
+        unlabelled = sample.fields.get(self.config.unlabelled)
+        metrics.update(prediction, self._labels(sample), unlabelled.labels if isinstance(unlabelled, LabelMap) else None)
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """One person in the mean pose in the middle of the image; the people of the most similar training image."""

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, no_split, part, read_json
+from pixelwise.data.files import MALFORMED, ValFraction, checked, no_split, part, read_json
 from pixelwise.data.keypoints import KeypointFiles, Record, nobody, record, require_images
 from pixelwise.data.regions import Region
 from pixelwise.data.sample import Presence
@@ -50,7 +50,7 @@ class Config(DataConfig):
         path, parted = _annotations(root, split)
         try:
             records, category = _parse(read_json(path), path, self.negatives)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except MALFORMED as error:
             raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from None
         skeleton = skeleton_for(len(category["keypoints"]), of_category(category, path), self.skeleton, path)
         if parted:
@@ -128,4 +128,6 @@ def _record(image: dict[str, Any], people: list[dict[str, Any]], count: int) -> 
 def _rows(flat: list[float], count: int) -> list[list[float]]:
     if len(flat) != 3 * count:
         raise ValueError(f"{len(flat)} numbers for {count} points")
+    if min(flat[2::3]) < 0:
+        raise ValueError("a visibility below 0")
     return [[x, y, PRESENCE[int(v)]] if v else [nan, nan, 0] for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]

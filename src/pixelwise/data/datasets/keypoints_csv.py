@@ -74,7 +74,7 @@ def _parse(path: Path) -> Table:
         if header[1:4] == ["name", "x", "y"]:
             return _long(lines)
         return _wide(header, lines, path)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{path}: {error}", "each row has the columns that the header names") from None
 
 

@@ -65,6 +65,8 @@ class Config(DataConfig):
             boxes = [box for box in image.findall("box") if box.find("part") is not None and not int(box.get("ignore", 0))]
             other = [box for box in image.findall("box") if box not in boxes]
             placed = [[_number(box, key) for key in ("left", "top", "width", "height")] for box in boxes]
+            if any(min(box[2:]) <= 0 for box in placed):
+                raise ValueError("its width or height is not above 0")
             rows = [_rows(box, names) for box in boxes]
             regions = tuple(Region(None, tuple(_number(b, key) for key in ("left", "top", "width", "height"))) for b in other)
         except (TypeError, ValueError) as error:
@@ -98,7 +100,7 @@ def _images(path: Path) -> Iterator[Element]:
         if "<!DOCTYPE" in text.upper():
             raise DataError(f"{path}: has a document type, which could define entities", "remove the line <!DOCTYPE ...>")
         images = ElementTree.fromstring(text).iter("image")
-    except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path}: not XML ({error})") from None
     return images
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, part_in_order, read_json
+from pixelwise.data.files import MALFORMED, ValFraction, checked, part_in_order, read_json
 from pixelwise.data.keypoints import KeypointFiles, Record, nobody, numbered, record, require_images
 from pixelwise.data.skeletons import SkeletonFile, made_skeleton, skeleton_for
 from pixelwise.errors import DataError
@@ -57,7 +57,7 @@ def _record(item: Any, files: dict[int, Path], folder: Path, count: int, where: 
         stated = item["instances"] if "instances" in item else [item["points"]]
         listed = [one["points"] if isinstance(one, dict) else one for one in stated]
         rows = [[[float(point[0]), float(point[1])] if point else [nan, nan] for point in points] for points in listed]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except MALFORMED as error:
         raise DataError(f"{where}: malformed item {str(item)[:80]} ({error})", "points are [x, y] or null") from None
     wrong = next((len(points) for points in rows if len(points) != count), None)
     if wrong is not None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, part, read_json, split_folder
+from pixelwise.data.files import MALFORMED, ValFraction, checked, part, read_json, split_folder
 from pixelwise.data.keypoints import (
     KeypointFiles,
     Record,
@@ -91,7 +91,7 @@ def _record(item: Any, images: Path, group: str, where: Path) -> Record:
     except KeyError as error:
         keys = ", ".join(item) if isinstance(item, dict) else ""
         raise DataError(f"{where}: an item has no key {error}", f"it has {keys}") from None
-    except (TypeError, ValueError, AttributeError):
+    except MALFORMED:
         raise DataError(f"{where}: malformed item {str(item)[:80]}", "points are [x, y] or null") from None
 
 

@@ -10,7 +10,7 @@ pixel added.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -22,8 +22,8 @@ from pydantic import Field as Setting
 from torch import Tensor
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, Source, existing_folder
-from pixelwise.data.files import ValFraction, ValFrom, checked, part, part_in_order
-from pixelwise.data.hdf5 import opened, text_of
+from pixelwise.data.files import MALFORMED, ValFraction, ValFrom, checked, part, part_in_order
+from pixelwise.data.hdf5 import opened, text_of, values_of
 from pixelwise.data.images import decode_image
 from pixelwise.data.keypoints import KeypointFiles, Record, numbered, record, require_images
 from pixelwise.data.skeletons import SkeletonFile, skeleton_for, sleap_skeleton
@@ -33,6 +33,8 @@ from pixelwise.geometry.homography import Size
 USER, PREDICTED = 0, 1
 CENTRED = 1.1
 """The format from which on the centre of the first pixel is 0."""
+MOST_FRAMES = 2**24
+"""Of a video whose embedded images have no numbers."""
 RGB_FORMAT = 1.4
 """The format from which on an embedded image says in which order its channels are; before it was OpenCV's."""
 
@@ -60,7 +62,7 @@ class Config(DataConfig):
         with opened(path) as file:
             try:
                 own, records = _read(file, path, frames, self.predicted)
-            except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
+            except (*MALFORMED, OSError) as error:
                 raise DataError(f"{path}: no SLEAP file ({type(error).__name__}: {error})") from None
         if not records:
             hint = "" if self.predicted else "set data.predicted=true to take what a model predicted"
@@ -113,11 +115,11 @@ def _read(file: Any, path: Path, folder: Path | None, predicted: bool) -> tuple[
     attributes = file["metadata"].attrs
     skeleton = sleap_skeleton(json.loads(text_of(attributes["json"])), path)
     corner = -0.5 if float(attributes["format_id"]) >= CENTRED else 0.0
-    videos = [_video(file, json.loads(text_of(one)), path, folder) for one in file["videos_json"][()]]
-    points = {USER: file["points"][()], PREDICTED: file["pred_points"][()]}
-    instances = file["instances"][()]
+    videos = [_video(file, json.loads(text_of(one)), path, folder) for one in values_of(file, "videos_json")]
+    points = {USER: values_of(file, "points"), PREDICTED: values_of(file, "pred_points")}
+    instances = values_of(file, "instances")
     records = []
-    for frame in file["frames"][()]:
+    for frame in values_of(file, "frames"):
         of_frame = instances[int(frame["instance_id_start"]) : int(frame["instance_id_end"])]
         labelled = of_frame[of_frame["instance_type"] == USER]
         chosen = labelled if len(labelled) or not predicted else of_frame
@@ -143,9 +145,7 @@ def _video(file: Any, stated: Mapping[str, Any], path: Path, folder: Path | None
     backend = stated.get("backend") or stated
     dataset = backend.get("dataset") or ""
     if dataset in file:
-        group = dataset.rpartition("/")[0]
-        numbers = file[f"{group}/frame_numbers"][()] if f"{group}/frame_numbers" in file else range(len(file[dataset]))
-        found = Embedded({int(number): path for number in numbers})
+        found = Embedded(dict.fromkeys(_numbers(file, dataset), path))
         found.embedded = dataset
         return found
     named = backend.get("filenames") or stated.get("filename") or backend.get("filename") or ""
@@ -156,6 +156,14 @@ def _video(file: Any, stated: Mapping[str, Any], path: Path, folder: Path | None
         return {number: _image(str(name), path) for number, name in enumerate(named)}
     hint = f"ffmpeg -i {Path(named).name} -start_number 0 frames/%06d.png, then data.frames=frames"
     raise DataError(f"{path}: its images are in the video {named}", hint)
+
+
+def _numbers(file: Any, dataset: str) -> Sequence[int]:
+    """Return which frame of its video each embedded image is."""
+    stated = f"{dataset.rpartition('/')[0]}/frame_numbers"
+    if stated in file:
+        return [*map(int, values_of(file, stated))]
+    return range(min(len(file[dataset]), MOST_FRAMES))
 
 
 def _image(named: str, path: Path) -> Path:
@@ -181,16 +189,14 @@ def _embedded(item: Record) -> Tensor:
     """
     dataset, _, number = item.name.rpartition("#")
     with opened(item.path) as file:
-        stored = file[dataset]
-        group = dataset.rpartition("/")[0]
-        numbers = list(file[f"{group}/frame_numbers"][()]) if f"{group}/frame_numbers" in file else list(range(len(stored)))
         try:
-            values = stored[numbers.index(int(number))]
-        except (ValueError, OSError) as error:
+            values = values_of(file, dataset, _numbers(file, dataset).index(int(number)))
+        except (*MALFORMED, OSError) as error:
             raise DataError(f"{item.path}: frame {number} of {dataset} cannot be read ({error})") from None
-        kind = text_of(stored.attrs.get("format", "hdf5"))
+        stated = file[dataset].attrs
+        kind = text_of(stated.get("format", "hdf5"))
         older = float(file["metadata"].attrs["format_id"]) < RGB_FORMAT
-        swapped = text_of(stored.attrs.get("channel_order", "BGR" if older else "RGB")) == "BGR"
+        swapped = text_of(stated.get("channel_order", "BGR" if older else "RGB")) == "BGR"
     return _pixels(values, kind, swapped, f"{item.path}, frame {number} of {dataset}")
 
 
