@@ -388,14 +388,14 @@ def test_a_redundant_limb_attaches_but_never_creates() -> None:
 
 
 def test_the_score_of_a_person_counts_parts_and_limbs_and_filters() -> None:
-    """(0.9 + 0.6 + 0.3 + 0.8 + 0.5) / 5 = 0.62; the other has two parts and one limb: (0.4 + 0.2 + 0.3) / 3."""
+    """(0.9 + 0.6 + 0.3 + 0.8 + 0.5) / 5 = 0.62; the other has two of three parts and one limb: (0.4 + 0.2 + 0.3) / 3 * 2/3."""
     order = limb_order(STICK.limbs, STICK.names)
     points = torch.arange(12.0).view(1, 3, 2, 2)
     confidence = torch.tensor([[[0.9, 0.4], [0.6, 0.2], [0.3, 0.0]]])
     limbs = torch.tensor([[[[0.8, 0], [0, 0.3]], [[0.5, 0], [0, 0]]]])
     found = Candidates(points, confidence, limbs)
     (people,) = group(found, STICK.limbs, order, least_parts=2)
-    assert people.scores.tolist() == pytest.approx([0.62, 0.3])
+    assert people.scores.tolist() == pytest.approx([0.62, 0.2])
     torch.testing.assert_close(people.points[1], torch.tensor([[2.0, 3], [6, 7], [NAN, NAN]]), equal_nan=True)
     assert people.confidence[1].tolist() == pytest.approx([0.4, 0.2, 0])
     assert len(group(found, STICK.limbs, order, least_parts=3)[0].scores) == 1

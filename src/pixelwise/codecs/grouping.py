@@ -140,7 +140,8 @@ def group(
 ) -> list[People]:
     """Return the people of each image of a batch, the surest first.
 
-    A person's score is (sum of the beliefs of the parts + sum of the scores of the limbs) / (number of both).
+    How good a person is, is (sum of the beliefs of the parts + sum of the scores of the limbs) / (number of both). His score
+    is that times the share of the parts that were found, so that an arm by itself stands behind a whole person.
 
     Args:
         candidates: Of a batch, on the CPU.
@@ -148,21 +149,22 @@ def group(
         order: From `limb_order`.
         optimal: Pair the ends of a limb by the largest total score instead of the best pair first.
         least_parts: People with fewer parts are left out.
-        least_score: People with a smaller score are left out.
+        least_score: People who are less good are left out.
     """
     pair = best_pairs if optimal else greedy_pairs
     answers = []
     for points, confidence, scores in zip(*candidates, strict=True):
         people = assemble([pair(sheet) for sheet in scores.double().numpy()], limbs, order)
         found = _gathered([person for person in people if len(person.parts) >= least_parts], points, confidence)
-        rank = found.scores.argsort(descending=True)
-        rank = rank[found.scores[rank] >= least_score]
+        whole = found.points.isfinite().all(-1).float().mean(-1)
+        found = found._replace(scores=torch.where(found.scores >= least_score, found.scores * whole, 0))
+        rank = found.scores.argsort(descending=True)[: int((found.scores > 0).sum())]
         answers.append(People(*(tensor[rank] for tensor in found)))
     return answers
 
 
 def _gathered(people: Sequence[Person], points: Tensor, confidence: Tensor) -> People:
-    """Look up the peaks `(K, M, 2)` of the people, and score them."""
+    """Look up the peaks `(K, M, 2)` of the people, and how good they are."""
     peak = torch.full((len(people), len(points)), -1)
     for row, person in zip(peak, people, strict=True):
         row[list(person.parts)] = torch.tensor(list(person.parts.values()))

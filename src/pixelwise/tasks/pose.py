@@ -22,7 +22,7 @@ from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.matched_keypoints import MatchedKeypointMetrics
 from pixelwise.metrics.oks import OksMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
-from pixelwise.nn.networks import hourglass, openpose
+from pixelwise.nn.networks import hourglass, openpose, unet
 from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
@@ -57,7 +57,7 @@ class Config(TaskConfig):
         default="greedy", description="pair the ends of a limb best pair first, or by the largest total score"
     )
     least_parts: int = Field(default=3, ge=2, description="people with fewer parts are left out")
-    least_score: float = Field(default=0.2, ge=0, le=1, description="people with a smaller score are left out")
+    least_score: float = Field(default=0.2, ge=0, le=1, description="people who are less sure, on average, are left out")
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
 
     def settled(self, train: Dataset) -> Self:
@@ -253,12 +253,12 @@ def world_pose() -> Recipe:
         data=world.Config(scenes=768, size=(192, 192), people=(2, 6)),
         view=View(size=(192, 192)),
         augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.3), translate=0.05, brightness=0.2, contrast=0.2),
-        network=hourglass.Config(width=128, stacks=1, depth=4),
-        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        network=unet.Config(width=24, depth=4, output_stride=4),
+        optimizer=Optimizer(kind="adamw", lr=3e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
-        steps=800,
+        steps=1000,
         batch_size=8,
-        evaluate_every=200,
+        evaluate_every=500,
     )
 
 
@@ -274,8 +274,8 @@ def flies_pair() -> Recipe:
         data=keypoints_frames.Config(root="data/flies_pair"),
         view=View(size=(256, 256)),
         augment=Augment(rotate=20, scale=(0.95, 1.05), translate=0.05, brightness=0.2, contrast=0.2),
-        network=hourglass.Config(width=128, stacks=1, depth=4),
-        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        network=unet.Config(width=24, depth=4, output_stride=4),
+        optimizer=Optimizer(kind="adamw", lr=3e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
         steps=1500,
         batch_size=4,
