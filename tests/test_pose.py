@@ -474,6 +474,17 @@ def test_identities_are_written_and_coloured() -> None:
     assert seen[0] == seen[1] != seen[2]
 
 
+def test_the_number_of_somebody_at_the_border_is_within_the_picture() -> None:
+    """A point in the very first row: the number above it would be outside."""
+    picture = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    points = torch.full((1, len(STICK.names), 2), torch.nan)
+    points[0, 0] = torch.tensor([20.5, 0.5])
+    drawn = people_in(picture, points, torch.ones(1))
+    numbered = replace(drawn, identities=torch.tensor([8])).render()
+    added = np.asarray(numbered).astype(int).sum(-1) > 0
+    assert added[3:12, 14:27].sum() > 10
+
+
 def test_each_person_has_a_colour() -> None:
     points = torch.tensor([[[4.0, 4.0], [28.0, 4.0], [NAN, NAN]], [[4.0, 24.0], [28.0, 24.0], [NAN, NAN]]])
     drawn = np.asarray(people_in(torch.zeros(3, 32, 32, dtype=torch.uint8), points, torch.ones(2)).render())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pixelwise.geometry.presence import Presence
@@ -37,6 +36,8 @@ class MatchedKeypointMetrics:
             truth: Labelled `(M, K, 2)`.
             presence: uint8 `(M, K)` of `Presence`; people without labelled points are not measured.
         """
+        from scipy.optimize import linear_sum_assignment
+
         labelled = presence >= Presence.HIDDEN
         somebody = labelled.any(1)
         truth, labelled = truth[somebody].double(), labelled[somebody]

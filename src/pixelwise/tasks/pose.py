@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -38,6 +38,8 @@ UNLABELLED = "unlabelled"
 
 class Config(TaskConfig):
     """Settings of the pose of many people."""
+
+    answering: ClassVar[tuple[str, ...]] = ("threshold", "most_people", "matching", "least_parts", "least_score", "flip_test")
 
     kind: Literal["pose"] = "pose"
     field: str = Field(default="keypoints", description="which field of the samples holds the points")
