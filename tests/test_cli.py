@@ -301,6 +301,18 @@ def test_how_to_answer_can_be_changed_after_training(capsys: Capture, finished: 
     )
 
 
+def test_who_is_found_can_be_changed_after_training(capsys: Capture, finished: Finished) -> None:
+    """No belief is above 1 - 1e-9, so with that threshold nobody is there."""
+    run = str(finished("pose"))
+    capsys.readouterr()
+    assert main(["evaluate", run, "limit=4", "task.threshold=0.999999999", "task.least_parts=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["people_matched"] == 0
+    changes = ["task.most_people=3", "task.matching=hungarian", "task.least_score=0.5", "task.flip_test=true"]
+    task = load(run, changes=changes).task.config.model_dump()
+    assert [task[name] for name in ("most_people", "matching", "least_score", "flip_test")] == [3, "hungarian", 0.5, True]
+    assert fails(capsys, "evaluate", run, "task.sigma=3")[1] == "task.sigma cannot be changed after training"
+
+
 def test_an_error_of_the_system_is_not_called_unexpected(capsys: Capture, tmp_path: Path) -> None:
     """A file stands where the run folder should be made; what is there stays."""
     (tmp_path / "taken").write_text("precious")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
+from pixelwise.checking import check_data
 from pixelwise.data.datasets import boundary_folder, dense_folder, depth_folder, segmentation_folder
 from pixelwise.errors import DataError, UsageError
 from pixelwise.recipe import find_recipe
@@ -101,6 +102,12 @@ def test_one_folder_trains_one_network_for_all_its_maps(tmp_path: Path) -> None:
     assert set(found["parts"]) == {"labels", "depth", "normals", "boundaries"}
     alone = find_recipe("multitask").override([f"data.root={root}", *small, "task.parts.normals=null", "task.parts.depth=null"])
     assert Data.of(alone).task.fields == ("image", "labels", "boundaries")
+
+
+def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", "labels")
+    looked = check_data(find_recipe("multitask").override([f"data.root={root}"]))
+    assert len(looked.tiles) == sum(looked.counts.values()) > 0
 
 
 @pytest.mark.parametrize("kind", ["segmentation_folder", "dense_folder"])

@@ -237,6 +237,15 @@ def test_what_only_the_full_validation_can_tell(pairs: list[str]) -> None:
         find_recipe("camvid").override(pairs)
 
 
+def test_a_part_may_be_left_out() -> None:
+    for pairs in (["task.parts.depth=null"], ["task.parts.depth=null", "task.parts.normals=null"]):
+        check("multitask", pairs)
+        find_recipe("multitask").override(pairs)
+    for pair in ("network=null", "task.parts.depth=deep"):
+        with pytest.raises(UsageError):
+            check("multitask", [pair])
+
+
 @pytest.mark.parametrize("name", list(recipes()))
 def test_every_setting_may_be_set_to_its_own_value(name: str) -> None:
     """The quick check refuses nothing that a recipe itself says."""

@@ -80,7 +80,7 @@ class TestSkeletons:
             ({"names": []}, "no list of different names"),
             ({"names": ["a", "a", "b"]}, "no list of different names"),
             ({"limbs": [[0, 9]]}, "beyond the 3 points"),
-            ({"limbs": [["nose", "tail"]]}, "not in"),
+            ({"limbs": [["nose", "tail"]]}, "'tail' is none of its names"),
             ({"swap": [1, 2, 0]}, "does not pair"),
             ({"sigmas": [0.1]}, "not 3 positive numbers"),
         ],
@@ -134,6 +134,16 @@ class TestSkeletons:
         write_json(skeleton, {"names": ["one"]})
         with pytest.raises(DataError, match="1 names for the 2 points"):
             config.open("train")
+        write_json(skeleton, {"names": ["left", "right"], "limbs": [["left", "rihgt"]]})
+        with pytest.raises(DataError, match="'rihgt' is none of its names; did you mean 'right'"):
+            config.open("train")
+
+    def test_a_folder_of_another_kind_is_pointed_to(self, tmp_path: Path) -> None:
+        (tmp_path / "keypoints.csv").write_text("file,x1,y1\na.png,1,2\n")
+        for reader in (keypoints_json, keypoints_coco):
+            with pytest.raises(DataError) as caught:
+                reader.Config(root=str(tmp_path)).open("train")
+            assert "data.kind says how the folder is laid out: keypoints_csv" in caught.value.hint
 
 
 class TestRegions:

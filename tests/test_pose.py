@@ -224,12 +224,12 @@ def test_the_loss_is_the_mean_square_over_what_is_known_in_units_of_a_gaussian()
 
 
 def test_the_foreground_counts_more_and_the_background_sheet_does_not() -> None:
-    """By hand at one pixel: belief 1 off by 0.5 counts 10 times, belief 0 once; a field of length 1 counts 10 times."""
+    """By hand at one pixel: belief 1 off by 0.5 counts 10 times, belief 0 and the background's once; so do fields."""
     plain, weighted = codec(), codec(foreground=10.0)
     sheets = torch.tensor([1.0, 0.0, 0.5, 0.6, -0.8])[None, :, None, None]
     outputs = sheets + torch.tensor([0.5, 0.5, 0.5, 0.1, 0.3])[None, :, None, None]
     unit = 1 / (math.pi * plain.beliefs.sigma**2)
-    expected = {"beliefs": (10 + 1 + 1) * 0.25 / 3 * unit, "fields": 2 * 10 * (0.01 + 0.09) / 2 * unit}
+    expected = {"beliefs": (10 + 1 + 1) * 0.25 / 3 * unit, "fields": 2 * (0.01 + 0.09) / 2 * unit}
     assert {n: v.item() for n, v in weighted.losses(outputs, {"sheets": sheets}).items()} == pytest.approx(expected, rel=1e-5)
     expected = {"beliefs": 0.25 * unit, "fields": 2 * (0.01 + 0.09) / 2 * unit}
     assert {n: v.item() for n, v in plain.losses(outputs, {"sheets": sheets}).items()} == pytest.approx(expected, rel=1e-5)
@@ -494,6 +494,17 @@ def test_identities_are_written_and_coloured() -> None:
     others = [replace(tracked, identities=torch.tensor(numbers)) for numbers in ([1, 3], [1, 4])]
     seen = [tuple(np.asarray(one.render())[23:25, 16].max(0)) for one in (tracked, *others)]  # the last one is drawn on top
     assert seen[0] == seen[1] != seen[2]
+
+
+def test_the_number_of_somebody_at_the_border_is_within_the_picture() -> None:
+    """A point in the very first row: the number above it would be outside."""
+    picture = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    points = torch.full((1, len(STICK.names), 2), torch.nan)
+    points[0, 0] = torch.tensor([20.5, 0.5])
+    drawn = people_in(picture, points, torch.ones(1))
+    numbered = replace(drawn, identities=torch.tensor([8])).render()
+    added = np.asarray(numbered).astype(int).sum(-1) > 0
+    assert added[3:12, 14:27].sum() > 10
 
 
 def test_each_person_has_a_colour() -> None:

@@ -385,7 +385,10 @@ class TestKeypointsCsv:
         [
             ("file,a,b\n0.png,1,2\n", "neither wide nor long"),
             ("file,a_x,a_y\n0.png,1\n", "0.png has 1 numbers for 1 points"),
-            ("file,a_x,a_y\n0.png,1,high\n", "high"),
+            ("file,a_x,a_y\n0.png,1,high\n", "0.png: 'high' is not a number"),
+            ("file,a_x,a_y\n0.png,1,2\n0.png,1,3\n", "two rows for 0.png"),
+            ("file,name,x,y\n0.png,nose,1,2\n0.png,nose,1,3\n", "two rows for nose of 0.png"),
+            ("file,a_x,a_y\n0.png,,\n1.png,nan,nan\n", "no image has a labelled keypoint"),
             ("file,name,x,y\n0.png,nose\n", "not enough values"),
             ("", "neither wide nor long"),
         ],

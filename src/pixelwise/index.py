@@ -166,6 +166,8 @@ def check_settings(name: str, settings: Sequence[dict[str, Any]], pairs: Sequenc
                 continue
             hint = did_you_mean(key, known) or _by_last_word(key, known) or f"see them all: pixelwise describe {name}"
             raise UsageError(f"unknown setting {key!r}", hint)
+        if text == "null" and key in chosen and key.startswith(tuple(named)):
+            continue  # leaves out one of several that are chosen by name
         problem = _problem(parse_value(text, _wanted(schemas)), schemas)
         if problem:
             raise UsageError(f"{key} = {text!r}: {problem}", f"see: pixelwise describe {name}")

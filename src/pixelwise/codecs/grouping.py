@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pixelwise.codecs.candidates import Candidates
@@ -78,6 +77,8 @@ def greedy_pairs(scores: Array) -> list[Pair]:
 
 def best_pairs(scores: Array) -> list[Pair]:
     """Return the pairs of largest total score (Hungarian method); arguments as for `greedy_pairs`."""
+    from scipy.optimize import linear_sum_assignment
+
     first, second = linear_sum_assignment(scores, maximize=True)
     found = zip(first.tolist(), second.tolist(), scores[first, second].tolist(), strict=True)
     return [(i, j, score) for i, j, score in found if score > 0]

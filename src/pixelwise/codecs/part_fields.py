@@ -74,7 +74,7 @@ class PartFieldsCodec(Codec[Targets]):
             sigma: Width of the Gaussians in input pixels.
             thickness: How far from a limb's line its field reaches, in input pixels.
             stride: Input pixels per pixel of the sheets.
-            foreground: How many times the error on a point or limb counts in the loss, against one beside it; published: 1.
+            foreground: How many times the error of a belief on a point counts in the loss, against one far from it; published: 1.
             threshold: Least belief of a peak.
             most: Peaks of a sheet that are looked at, the best.
             matching: Pair the ends of a limb best pair first, or by the largest total score.
@@ -211,22 +211,17 @@ class PartFieldsCodec(Codec[Targets]):
 
         Each is the mean squared error over all that is known, times the pixels of a sheet, divided by pi sigma^2, the sum of
         squares of one Gaussian; of the fields both components together. So, unweighted, sheets of zeros cost as much as there
-        are people, whatever the size, stride and sigma. The error at a pixel counts 1 + (foreground - 1) t times, t the belief
-        or the length of the field there: nearly all of a sheet is 0, and without that a network says nearly 0 for long.
+        are people, whatever the size, stride and sigma. The error of a part's belief counts 1 + (foreground - 1) t times where it
+        should be t: nearly all of a sheet is 0, and without that a network says nearly 0 for long.
         """
         known = ~targets["sheets"].isnan()
-        sheets = torch.where(known, targets["sheets"], 0)
-        weight = 1 + (self.foreground - 1) * self._strength(sheets)
-        squares, parts = weight * (outputs - sheets).square(), self.beliefs.channels
+        sheets, parts = torch.where(known, targets["sheets"], 0), self.beliefs.channels
+        squares = (outputs - sheets).square()
+        weight = 1 + (self.foreground - 1) * sheets[:, : self.points]
+        squares = torch.cat([weight * squares[:, : self.points], squares[:, self.points :]], 1)
         unit = sheets[0, 0].numel() / (math.pi * self.beliefs.sigma**2)
         kinds = {"beliefs": (slice(None, parts), unit), "fields": (slice(parts, None), 2 * unit)}
         return {name: scale * masked_mean(squares[:, part], known[:, part]) for name, (part, scale) in kinds.items()}
-
-    def _strength(self, sheets: Tensor) -> Tensor:
-        """Return how much of a point or limb each pixel of the sheets is, from 0 to 1; of the background nothing is."""
-        points, parts = self.points, self.beliefs.channels
-        length = torch.linalg.vector_norm(sheets[:, parts:].unflatten(1, (-1, 2)), dim=2)  # type: ignore[no-untyped-call]
-        return torch.cat([sheets[:, :points], torch.zeros_like(sheets[:, points:parts]), length.repeat_interleave(2, 1)], 1)
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Return the sum of the `losses`."""

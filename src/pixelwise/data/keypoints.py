@@ -23,6 +23,8 @@ from pixelwise.geometry.homography import Size, translation
 
 MOST_GROWN = 16
 """Area of a crop, as a multiple of its picture's, above which the box must be wrong."""
+OTHER_KINDS = "data.kind says how the folder is laid out: keypoints_csv, keypoints_json, keypoints_coco, keypoints_sleap ..."
+"""What to say where a reader finds nothing of its kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +190,16 @@ def _stray(points: Tensor, presence: Tensor, size: Size) -> Tensor:
 def image_folder(folder: Path) -> Path:
     """Return where the images named in a file of `folder` are: `images` below it if there is one, else beside it."""
     return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def require_points(records: Iterable[Record], labels: Path) -> None:
+    """Check that there is a point to learn from.
+
+    Raises:
+        DataError: No point of any image has a place.
+    """
+    if not any((item.presence >= Presence.HIDDEN).any() for item in records):
+        raise DataError(f"{labels}: no image has a labelled keypoint")
 
 
 def require_images(paths: Iterable[Path], labels: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pixelwise.data.files import MALFORMED, read_json
 from pixelwise.data.hdf5 import opened, text_of
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, did_you_mean
 from pixelwise.geometry.skeleton import Skeleton, swap_of
 
 SkeletonFile = Annotated[
@@ -103,6 +103,9 @@ def made_skeleton(stated: Mapping[str, Any], where: Path) -> Skeleton:
 
 
 def _pair(ends: Sequence[Any], names: tuple[str, ...]) -> tuple[int, int]:
+    strange = [end for end in ends if isinstance(end, str) and end not in names]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is none of its names; {did_you_mean(strange[0], names) or ', '.join(names)}")
     one, other = ((names.index(end) if isinstance(end, str) else int(end)) for end in ends)
     return one, other
 

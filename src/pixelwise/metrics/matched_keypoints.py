@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pixelwise.geometry.presence import Presence
@@ -38,6 +37,8 @@ class MatchedKeypointMetrics:
             presence: uint8 `(M, K)` of `Presence`; people without labelled points are not measured.
             excused: bool `(N,)`: people found where people may be whom nobody labelled; by default none is.
         """
+        from scipy.optimize import linear_sum_assignment
+
         labelled = presence >= Presence.HIDDEN
         somebody = labelled.any(1)
         truth, labelled = truth[somebody].double(), labelled[somebody]

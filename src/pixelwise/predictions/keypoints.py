@@ -66,7 +66,8 @@ class KeypointsPrediction(Prediction):
         picture = to_pillow(grey)
         draw = ImageDraw.Draw(picture)
         radius = max(1.0, max(picture.size) / 160)
-        font = ImageFont.load_default(max(8.0, 5 * radius))
+        font_size = max(8.0, 5 * radius)
+        font = ImageFont.load_default(font_size)
         shifted = self.points - 0.5  # Pillow puts integers at pixel centres
         for n, (instance, colour) in enumerate(zip(shifted, self._colours(), strict=True)):
             seen = instance.isfinite().all(-1)
@@ -77,7 +78,7 @@ class KeypointsPrediction(Prediction):
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], (255, 40, 60))
             if self.identities is not None and seen.any():
                 x, y = instance[seen][instance[seen][:, 1].argmin()].tolist()
-                draw.text((x, y - 2 * radius), str(int(self.identities[n])), colour, font, anchor="mb")
+                draw.text((x, max(y - 2 * radius, font_size)), str(int(self.identities[n])), colour, font, anchor="mb")
         return picture
 
     def _colours(self) -> Sequence[RGB]:

@@ -160,8 +160,9 @@ class Task(PixelTask):
             part.paint(prediction.parts[name], place, answer)
 
     def truth(self, sample: Sample) -> SeveralPrediction:
-        """Return the truth of every part."""
-        return SeveralPrediction(image_of(sample), {name: part.truth(sample) for name, part in self.parts.items()})
+        """Return the truth of every part whose fields the sample has; data that is only looked at may lack some."""
+        there = [name for name, part in self.parts.items() if set(part.fields) <= sample.fields.keys()]
+        return SeveralPrediction(image_of(sample), {name: self.parts[name].truth(sample) for name in there})
 
     def metrics(self) -> SeveralMetrics:
         """Those of every part."""

@@ -49,7 +49,9 @@ class Config(TaskConfig):
         default=8.0, gt=0, description="how far from a limb's line its field reaches, in pixels of the network's input"
     )
     foreground: float = Field(
-        default=10.0, ge=1, description="how many times an error on a point or limb counts, against one beside it; published: 1"
+        default=10.0,
+        ge=1,
+        description="how many times a belief's error on a point counts, against one far from it; published: 1",
     )
     threshold: float = Field(default=0.1, gt=0, lt=1, description="least belief of a peak")
     most_people: int = Field(default=30, ge=1, description="peaks of a part that are looked at")

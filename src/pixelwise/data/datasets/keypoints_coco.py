@@ -21,7 +21,7 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import MALFORMED, ValFraction, checked, no_split, part, read_json
-from pixelwise.data.keypoints import KeypointFiles, Record, nobody, record, require_images
+from pixelwise.data.keypoints import OTHER_KINDS, KeypointFiles, Record, nobody, record, require_images
 from pixelwise.data.regions import Region
 from pixelwise.data.sample import Presence
 from pixelwise.data.skeletons import SkeletonFile, of_category, skeleton_for
@@ -76,7 +76,7 @@ def _annotations(root: Path, split: str) -> tuple[Path, bool]:
             return found[0], False
     single = sorted(root.glob("*.json"))
     if len(single) != 1 or split not in ("train", "val"):
-        raise no_split(root, split) if single else DataError(f"{root}: no JSON of annotations for {split!r}")
+        raise no_split(root, split) if single else DataError(f"{root}: no JSON of annotations for {split!r}", OTHER_KINDS)
     return single[0], True
 
 
@@ -114,7 +114,7 @@ def _record(image: dict[str, Any], people: list[dict[str, Any]], count: int) -> 
     path, size = Path(image["file_name"]), (int(image["height"]), int(image["width"]))
     labelled, others = [], []
     for one in people:
-        rows = [] if one.get("iscrowd") else _rows(one.get("keypoints") or [0] * (3 * count), count)
+        rows = [] if one.get("iscrowd") else _rows(one.get("keypoints") or [0] * (3 * count), count, path)
         if any(presence for _, _, presence in rows):
             labelled.append((rows, float(one.get("area") or nan)))
         else:
@@ -125,9 +125,9 @@ def _record(image: dict[str, Any], people: list[dict[str, Any]], count: int) -> 
     return replace(made, areas=torch.tensor([area for _, area in labelled]), unlabelled=tuple(others))
 
 
-def _rows(flat: list[float], count: int) -> list[list[float]]:
+def _rows(flat: list[float], count: int, image: Path) -> list[list[float]]:
     if len(flat) != 3 * count:
-        raise ValueError(f"{len(flat)} numbers for {count} points")
+        raise ValueError(f"{image}: {len(flat)} numbers for {count} points; three each are x, y, visibility")
     if min(flat[2::3]) < 0:
-        raise ValueError("a visibility below 0")
+        raise ValueError(f"{image}: a visibility below 0")
     return [[x, y, PRESENCE[int(v)]] if v else [nan, nan, 0] for x, y, v in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]

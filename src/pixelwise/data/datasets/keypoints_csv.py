@@ -21,13 +21,16 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import ValFraction, checked, part
-from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images
+from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images, require_points
 from pixelwise.data.sample import Presence
 from pixelwise.data.skeletons import SkeletonFile, made_skeleton, skeleton_for
 from pixelwise.errors import DataError
 
 Row = list[float]
 Table = tuple[tuple[str, ...], dict[str, list[Row]]]
+
+MISSING: Row = [nan, nan, Presence.UNKNOWN]
+"""A point that no row names."""
 
 
 class Config(DataConfig):
@@ -48,6 +51,7 @@ class Config(DataConfig):
         path, parted = _table(root, split)
         names, rows = _parse(path)
         records = [record(image_folder(path.parent) / file, [points]) for file, points in rows.items()]
+        require_points(records, path)
         if parted:
             records = [records[i] for i in part(list(rows), split, self.val_fraction, where=str(path))]
         if self.on_error == "stop":
@@ -85,9 +89,13 @@ def _wide(header: list[str], lines: list[list[str]], path: Path) -> Table:
         raise DataError(
             f"{path}: the header is neither wide nor long", "expected file,nose_x,nose_y,... or file,name,x,y,visible"
         )
-    rows = {}
+    rows: dict[str, list[Row]] = {}
     for line in lines:
-        numbers = [_number(cell) for cell in line[1:]]
+        if line[0] in rows:
+            raise DataError(
+                f"{path}: two rows for {line[0]}", "an image has one row, for one object; keypoints_json takes several"
+            )
+        numbers = [_number(cell, line[0]) for cell in line[1:]]
         if len(numbers) != 2 * len(names):
             raise ValueError(f"{line[0]} has {len(numbers)} numbers for {len(names)} points")
         rows[line[0]] = [[x, y] for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
@@ -99,8 +107,10 @@ def _long(lines: list[list[str]]) -> Table:
     places = {name: i for i, name in enumerate(names)}
     rows: dict[str, list[Row]] = {}
     for file, name, x, y, *visible in lines:
-        points = rows.setdefault(file, [[nan, nan, Presence.UNKNOWN] for _ in names])
-        place = [_number(x), _number(y)]
+        points = rows.setdefault(file, [MISSING] * len(names))
+        if points[places[name]] is not MISSING:
+            raise ValueError(f"two rows for {name} of {file}")
+        place = [_number(x, file), _number(y, file)]
         points[places[name]] = [*place, _presence(place, visible[0] if visible else "")]
     return names, rows
 
@@ -114,5 +124,8 @@ def _presence(place: Row, visible: str) -> float:
     return Presence.HIDDEN if known else Presence.ABSENT
 
 
-def _number(cell: str) -> float:
-    return float(cell) if cell else nan
+def _number(cell: str, file: str) -> float:
+    try:
+        return float(cell) if cell else nan
+    except ValueError:
+        raise ValueError(f"{file}: {cell!r} is not a number") from None

@@ -19,6 +19,7 @@ from pydantic import Field as Setting
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import MALFORMED, ValFraction, checked, part, read_json, split_folder
 from pixelwise.data.keypoints import (
+    OTHER_KINDS,
     KeypointFiles,
     Record,
     image_folder,
@@ -50,6 +51,8 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         folder, parted = split_folder(root, split)
         path = folder / "keypoints.json"
+        if not any(folder.glob("*.json")):
+            raise DataError(f"no such file: {path}", OTHER_KINDS)
         data = read_json(path)
         records = [_record(item, image_folder(folder), self.group, path) for item in _items(data, path)]
         meta = self._meta(data, records, path)
