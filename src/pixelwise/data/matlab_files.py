@@ -19,6 +19,7 @@ MOST_BYTES = 2**24
 _HEADER = 128
 _DIMENSIONS, _MATRIX, _COMPRESSED = 5, 14, 15
 _TYPES = frozenset((*range(1, 8), 9, 12, 13, _MATRIX, 16, 17, 18))
+_HOLDING, _NAMES = 3, (1, 5)
 _DEEPEST = 20
 
 
@@ -72,6 +73,7 @@ def _unpacked(part: bytes) -> bytes:
 def _sound(elements: bytes, order: str, depth: int = 0) -> bool:
     """Tell whether elements lie within these bytes, have types there are, and no array announces more than MOST_BYTES."""
     place = number = 0
+    leaf = False
     while place < len(elements):
         if place + 8 > len(elements) or depth > _DEEPEST:
             return False
@@ -82,7 +84,11 @@ def _sound(elements: bytes, order: str, depth: int = 0) -> bool:
         values = elements[start : start + size]
         if kind not in _TYPES or len(values) < size or start + size > end:
             return False
-        if kind == _MATRIX and not _sound(values, order, depth + 1):
+        if kind == _MATRIX and (leaf or not _sound(values, order, depth + 1)):
+            return False
+        if depth and number == 0:  # its class: cells, structures and objects hold others, numbers and text do not
+            leaf = size >= 4 and struct.unpack(f"{order}I", values[:4])[0] & 255 > _HOLDING
+        if depth and number > 2 and not leaf and kind not in (_MATRIX, *_NAMES):
             return False
         if depth and number == 1 and kind == _DIMENSIONS:
             sides = struct.unpack(f"{order}{size // 4}i", values[: size // 4 * 4])
