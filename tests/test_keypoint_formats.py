@@ -458,6 +458,26 @@ class TestLeedsSportsPose:
             image(root / "images" / f"im{i + 1:0{digits}d}.jpg")
         return keypoints_lsp.Config(root=str(root), val_fraction=0.5)
 
+    @pytest.mark.parametrize("kind", [0, 8, 97, 216, 14 * 256 + 9])
+    def test_types_that_there_are_not(self, tmp_path: Path, kind: int) -> None:
+        """The type of the values is at 192; what SciPy reads at such places of its table ends the process."""
+        config = self.write(tmp_path, np.zeros((14, 3, 2)), 5)
+        whole = bytearray((tmp_path / "joints.mat").read_bytes())
+        assert whole[192:194] == b"\x09\x00"
+        whole[192:194] = kind.to_bytes(2, "little")
+        (tmp_path / "joints.mat").write_bytes(bytes(whole))
+        with pytest.raises(DataError, match="no MATLAB 5 file"):
+            config.open("train")
+
+    def test_more_cells_than_any_memory_holds(self, tmp_path: Path) -> None:
+        savemat(tmp_path / "joints.mat", {"joints": np.array([[1, "a"]], object)})
+        whole = bytearray((tmp_path / "joints.mat").read_bytes())
+        at = whole.index(bytes([1, 0, 0, 0, 2, 0, 0, 0]))
+        whole[at : at + 8] = (2**15).to_bytes(4, "little") * 2
+        (tmp_path / "joints.mat").write_bytes(bytes(whole))
+        with pytest.raises(DataError, match="no MATLAB 5 file"):
+            keypoints_lsp.Config(root=str(tmp_path)).open("train")
+
     def test_lsp_says_what_is_occluded(self, tmp_path: Path) -> None:
         joints = np.zeros((3, 14, 2))
         joints[0], joints[1] = np.arange(14)[:, None] + 1, 5

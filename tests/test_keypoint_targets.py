@@ -196,7 +196,8 @@ def test_points_with_a_side_and_no_twin_are_not_mirrored() -> None:
     names = ("nose", "left_hand", "tongue")
     assert one_sided(Skeleton(names=names)) == ("left_hand",)
     assert one_sided(Skeleton(names=("l_hip", "r_hip", "head"), swap=(1, 0, 2))) == ()
-    assert one_sided(Skeleton(names=("point_0", "lip"))) == ()
+    assert one_sided(Skeleton(names=("point_0", "lip", "bright_spot", "cleft"))) == ()
+    assert one_sided(Skeleton(names=("RShoulder", "LED", "Lwri", "wingL"))) == ("RShoulder", "wingL")
     task = Task(Config(), Meta(skeleton=Skeleton(names=names)))
     view = small("keypoints").view
     with pytest.raises(UsageError, match=r"augment.flip mirrors pictures, but left_hand has a side and no twin") as raised:

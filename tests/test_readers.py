@@ -352,6 +352,9 @@ def test_names_tell_the_mirror() -> None:
     assert swap_of(["leftear", "rightear", "tail"]) == (1, 0, 2)
     assert swap_of(["l_hip", "r_hip", "ankle_R", "ankle_L"]) == (1, 0, 3, 2)
     assert swap_of(["bright", "left_only"]) == ()
+    assert swap_of(["RShoulder", "LShoulder", "lHip", "rHip"]) == (1, 0, 3, 2)  # as OpenPose says it
+    assert swap_of(["Rwri", "Lwri", "Neck", "legl", "legr"]) == (1, 0, 2, 4, 3)
+    assert swap_of(["Lear", "Leg_left", "Leg_right", "l_heel", "r_heel"]) == (0, 2, 1, 4, 3)
 
 
 class TestKeypointsCsv:

@@ -24,8 +24,8 @@ ValFrom = Annotated[
 ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
 
 
-MALFORMED = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RecursionError, StopIteration)
-"""What looking up, converting and counting raise where a file of labels is not what it seems; a reader says which file."""
+MALFORMED = (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration)
+"""What looking up, converting, counting, nesting and HDF5 raise where a file of labels is not what it seems."""
 Files = dict[str, Path]
 """The files of one sample by field, or of one field by sample."""
 

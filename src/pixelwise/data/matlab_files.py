@@ -1,8 +1,12 @@
-"""Arrays in MATLAB 5 files, read only if the file is complete and stays small when it is decompressed."""
+"""Arrays in MATLAB 5 files, read only if the file is complete, of types there are, and small when it is decompressed.
+
+SciPy looks up the type of an element without asking whether there is one, and reads beyond its table.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -13,7 +17,10 @@ from pixelwise.errors import DataError
 MOST_BYTES = 2**24
 """Of a MATLAB file, before and after decompression; those of BSDS500 and Leeds Sports Pose hold less than 5 MB."""
 _HEADER = 128
-_COMPRESSED = 15
+_DIMENSIONS, _MATRIX, _COMPRESSED = 5, 14, 15
+_TYPES = frozenset((*range(1, 8), 9, 12, 13, _MATRIX, 16, 17, 18))
+_HOLDING, _NAMES = 3, (1, 5)
+_DEEPEST = 20
 
 
 def matlab_variable(path: Path, name: str) -> Any:
@@ -47,16 +54,45 @@ def _small(contents: bytes) -> bool:
         part = contents[place + 8 : place + 8 + size]
         if len(part) < size:
             return False
-        total += _unpacked(part) if kind == _COMPRESSED else size
-        if total > MOST_BYTES:
+        whole = _unpacked(part) if kind == _COMPRESSED else contents[place : place + 8 + size]
+        total += len(whole)
+        if total > MOST_BYTES or not _sound(whole, order):
             return False
         place += 8 + size
     return True
 
 
-def _unpacked(part: bytes) -> int:
-    """Return the bytes that a part decompresses to, or more than MOST_BYTES if it cannot be."""
+def _unpacked(part: bytes) -> bytes:
+    """Return what a part decompresses to, at most MOST_BYTES + 1; a type that there is not if it cannot be."""
     try:
-        return len(zlib.decompressobj().decompress(part, MOST_BYTES + 1))
+        return zlib.decompressobj().decompress(part, MOST_BYTES + 1)
     except zlib.error:
-        return MOST_BYTES + 1
+        return bytes(8)
+
+
+def _sound(elements: bytes, order: str, depth: int = 0) -> bool:
+    """Tell whether elements lie within these bytes, have types there are, and no array announces more than MOST_BYTES."""
+    place = number = 0
+    leaf = False
+    while place < len(elements):
+        if place + 8 > len(elements) or depth > _DEEPEST:
+            return False
+        kind, size = struct.unpack_from(f"{order}II", elements, place)
+        start, end = place + 8, place + 8 + size + -size % 8
+        if kind >> 16:  # a small one: its size is beside its type, its values are in place of the size
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        values = elements[start : start + size]
+        if kind not in _TYPES or len(values) < size or start + size > end:
+            return False
+        if kind == _MATRIX and (leaf or not _sound(values, order, depth + 1)):
+            return False
+        if depth and number == 0:  # its class: cells, structures and objects hold others, numbers and text do not
+            leaf = size >= 4 and struct.unpack(f"{order}I", values[:4])[0] & 255 > _HOLDING
+        if depth and number > 2 and not leaf and kind not in (_MATRIX, *_NAMES):
+            return False
+        if depth and number == 1 and kind == _DIMENSIONS:
+            sides = struct.unpack(f"{order}{size // 4}i", values[: size // 4 * 4])
+            if min(sides, default=0) < 0 or math.prod(sides) > MOST_BYTES:
+                return False
+        place, number = end, number + 1
+    return True

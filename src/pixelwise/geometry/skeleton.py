@@ -13,13 +13,23 @@ from pixelwise.config import Config
 
 _SIDES = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
 _SIDES |= {right: left for left, right in _SIDES.items()}
-_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[lrLR](?![A-Za-z])|(?<=[a-z])[LR](?![a-z])")
+_LETTER = r"(?<![A-Za-z])[lrLR](?![A-Za-z])|(?<![A-Za-z])[lrLR](?=[A-Z][a-z])|(?<=[a-z])[LR](?![a-z])"
+_SIDE = re.compile(rf"left|right|Left|Right|LEFT|RIGHT|{_LETTER}")
+_FIRST, _LAST = re.compile(r"(?<![A-Za-z])[lrLR](?=[a-z])"), re.compile(r"(?<=[a-z])[lr]$")
+"""Letters that mean a side only if another point is called the same but for them: `Rwri`, `legl`."""
+_CLEARLY = re.compile(rf"(?<![a-z])(?:left|right)|Left|Right|LEFT|RIGHT|{_LETTER}")
+"""Words that mean a side even alone: not the one in `bright` or `cleft`."""
 
 
 def swap_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which point takes each point's name in a mirror, by left/right or l/r (`l_hip`, `wingL`) in the names."""
+    """Return which point takes each point's name in a mirror, by left/right or l/r (`l_hip`, `wingL`, `RHip`) in the names."""
     places = {name: i for i, name in enumerate(names)}
-    swap = tuple(places.get(_SIDE.sub(lambda found: _SIDES[found[0]], name), i) for i, name in enumerate(names))
+    called = [[side.sub(lambda found: _SIDES[found[0]], name) for side in (_SIDE, _FIRST, _LAST)] for name in names]
+    twins = [
+        next((places[other] for other in others if other in places and places[other] != i), i)
+        for i, others in enumerate(called)
+    ]
+    swap = tuple(twin if twins[twin] == i else i for i, twin in enumerate(twins))
     return () if swap == tuple(range(len(names))) else swap
 
 
@@ -63,4 +73,4 @@ class Skeleton(Config):
 def one_sided(skeleton: Skeleton) -> tuple[str, ...]:
     """Return the points whose names say left or right, and whose name no other point takes in a mirror."""
     swap = skeleton.swap or range(len(skeleton.names))
-    return tuple(name for i, name in enumerate(skeleton.names) if swap[i] == i and _SIDE.search(name))
+    return tuple(name for i, name in enumerate(skeleton.names) if swap[i] == i and _CLEARLY.search(name))

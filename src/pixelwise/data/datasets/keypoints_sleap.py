@@ -191,12 +191,12 @@ def _embedded(item: Record) -> Tensor:
     with opened(item.path) as file:
         try:
             values = values_of(file, dataset, _numbers(file, dataset).index(int(number)))
+            stated = file[dataset].attrs
+            kind = text_of(stated.get("format", "hdf5"))
+            older = float(file["metadata"].attrs["format_id"]) < RGB_FORMAT
+            swapped = text_of(stated.get("channel_order", "BGR" if older else "RGB")) == "BGR"
         except (*MALFORMED, OSError) as error:
             raise DataError(f"{item.path}: frame {number} of {dataset} cannot be read ({error})") from None
-        stated = file[dataset].attrs
-        kind = text_of(stated.get("format", "hdf5"))
-        older = float(file["metadata"].attrs["format_id"]) < RGB_FORMAT
-        swapped = text_of(stated.get("channel_order", "BGR" if older else "RGB")) == "BGR"
     return _pixels(values, kind, swapped, f"{item.path}, frame {number} of {dataset}")
 
 
