@@ -74,7 +74,7 @@ class PartFieldsCodec(Codec[Targets]):
             sigma: Width of the Gaussians in input pixels.
             thickness: How far from a limb's line its field reaches, in input pixels.
             stride: Input pixels per pixel of the sheets.
-            foreground: How many times the error of a belief on a point counts in the loss, against one far from it; published: 1.
+            foreground: How many times the error of a belief counts at a point, against one far from it; published: 1.
             threshold: Least belief of a peak.
             most: Peaks of a sheet that are looked at, the best.
             matching: Pair the ends of a limb best pair first, or by the largest total score.
@@ -211,7 +211,7 @@ class PartFieldsCodec(Codec[Targets]):
 
         Each is the mean squared error over all that is known, times the pixels of a sheet, divided by pi sigma^2, the sum of
         squares of one Gaussian; of the fields both components together. So, unweighted, sheets of zeros cost as much as there
-        are people, whatever the size, stride and sigma. The error of a part's belief counts 1 + (foreground - 1) t times where it
+        are people, whatever the size, stride and sigma. The error of a belief counts 1 + (foreground - 1) t times where it
         should be t: nearly all of a sheet is 0, and without that a network says nearly 0 for long.
         """
         known = ~targets["sheets"].isnan()

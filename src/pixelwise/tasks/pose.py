@@ -51,7 +51,7 @@ class Config(TaskConfig):
     foreground: float = Field(
         default=10.0,
         ge=1,
-        description="how many times a belief's error on a point counts, against one far from it; published: 1",
+        description="how many times a belief's error counts at a point, against one far from it; published: 1",
     )
     threshold: float = Field(default=0.1, gt=0, lt=1, description="least belief of a peak")
     most_people: int = Field(default=30, ge=1, description="peaks of a part that are looked at")
