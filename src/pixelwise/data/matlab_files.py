@@ -19,7 +19,7 @@ MOST_BYTES = 2**24
 _HEADER = 128
 _DIMENSIONS, _MATRIX, _COMPRESSED = 5, 14, 15
 _TYPES = frozenset((*range(1, 8), 9, 12, 13, _MATRIX, 16, 17, 18))
-_HOLDING, _NAMES = 3, (1, 5)
+_HOLDING, _NAMES, _COMPLEX = 3, (1, 5), 0x800
 _DEEPEST = 20
 
 
@@ -87,7 +87,10 @@ def _sound(elements: bytes, order: str, depth: int = 0) -> bool:
         if kind == _MATRIX and (leaf or not _sound(values, order, depth + 1)):
             return False
         if depth and number == 0:  # its class: cells, structures and objects hold others, numbers and text do not
-            leaf = size >= 4 and struct.unpack(f"{order}I", values[:4])[0] & 255 > _HOLDING
+            flags = struct.unpack(f"{order}I", values[:4])[0] if size >= 4 else _COMPLEX
+            if flags & _COMPLEX:
+                return False
+            leaf = flags & 255 > _HOLDING
         if depth and number > 2 and not leaf and kind not in (_MATRIX, *_NAMES):
             return False
         if depth and number == 1 and kind == _DIMENSIONS:
@@ -95,4 +98,4 @@ def _sound(elements: bytes, order: str, depth: int = 0) -> bool:
             if min(sides, default=0) < 0 or math.prod(sides) > MOST_BYTES:
                 return False
         place, number = end, number + 1
-    return True
+    return not leaf or number > 3
