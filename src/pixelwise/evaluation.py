@@ -13,6 +13,8 @@ from pixelwise.prediction import Prediction
 from pixelwise.task import Metrics, Task
 
 BATCH = 8
+WIDEST = 8
+"""Columns of a table for the terminal."""
 Predict = Callable[[Sequence[Sample]], list[Prediction]]
 
 
@@ -88,9 +90,9 @@ def beats_baselines(result: dict[str, Any]) -> bool:
 
 def table(result: dict[str, Any]) -> list[list[str]]:
     """Return the result as rows of text: a header, ours, then each baseline, with the primary metric first."""
-    names = sorted(result["metrics"], key=lambda name: name != result["primary"])
-    names = [name for name in names if "/" not in name]
     rows = {"ours": result["metrics"], **result["baselines"]}
+    found = dict.fromkeys(name for metrics in rows.values() for name in metrics if "/" not in name)
+    names = sorted(found, key=lambda name: name != result["primary"])
 
     def cell(metrics: dict[str, float], name: str) -> str:
         return f"{metrics[name]:.4g}" if name in metrics else "-"
@@ -111,8 +113,10 @@ def parts_table(result: dict[str, Any]) -> list[list[str]]:
 
 
 def text_table(result: dict[str, Any]) -> str:
-    """Return the table aligned for a terminal, with the protocol under it."""
+    """Return the table aligned for a terminal, with the protocol under it; a metric to a line where there are many."""
     rows = table(result)
+    if len(rows[0]) > WIDEST:
+        rows = [list(column) for column in zip(*rows, strict=True)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))) for r in rows
