@@ -13,6 +13,7 @@ from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.calibration import Bin, Cutoff, calibration, cutoff
 from pixelwise.metrics.keypoint_pictures import keypoint_pictures
 from pixelwise.metrics.keypoints import KeypointMetrics, Length, head_length, norms_of
+from pixelwise.recipe import find_recipe
 
 NAN, INF = math.nan, math.inf
 VISIBLE, ABSENT, UNKNOWN = Presence.VISIBLE, Presence.ABSENT, Presence.UNKNOWN
@@ -154,3 +155,17 @@ def test_pictures_show_the_curves_and_say_the_cutoff() -> None:
     pictures = keypoint_pictures(metrics)
     assert len(pictures) == 2 and any("suggested cut-off 0." in caption for caption in pictures)
     assert all(picture.size == (640, 350) and len(picture.getcolors(100_000)) > 10 for picture in pictures.values())
+
+
+def test_the_task_measures_by_what_the_names_tell_and_by_the_pair_that_is_set() -> None:
+    made = find_recipe("world_keypoints").override(["task.norm=head,1", "data.scenes=4"])
+    data = made.data.open("train")
+    task = made.task.build(data.meta)
+    metrics = task.metrics()
+    sample = data.sample(0, task.fields)
+    task.score(metrics, task.truth(sample), sample)
+    found = metrics.compute()
+    assert {"pck@0.1_head-neck", "pck@0.1_bbox", "pck@0.2_torso", "mean_error_px/neck"} <= found.keys()
+    assert found["pck@0.2_torso"] == 1 and len(task.pictures(metrics)) == 1, "a truth is sure of every point"
+    with pytest.raises(UsageError, match="no point 'hed'"):
+        made.override(["task.norm=hed,neck"]).task.build(data.meta)

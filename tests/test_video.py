@@ -240,6 +240,23 @@ def test_a_video_that_is_to_be_turned_is_turned(tmp_path: Path) -> None:
 
 
 @needs_av
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        container.mux([*stream.encode(av.VideoFrame.from_ndarray(grey(90), "rgb24")), *stream.encode(None)])
+    source = VideoFile(path)
+    with source.writer(tmp_path / "copy") as writer:
+        for shot in source:
+            writer.write(shot, to_pillow(shot.pixels))
+    assert source.aspect == VideoFile(writer.saved).aspect == Fraction(16, 11)
+
+
+@needs_av
 def test_odd_sides_are_padded_and_said(tmp_path: Path) -> None:
     source = VideoFile(written(tmp_path / "a.mp4"))
     with source.writer(tmp_path / "copy") as writer:
@@ -264,6 +281,21 @@ def test_a_video_that_ends_within_a_frame_keeps_the_frames_before_it(tmp_path: P
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == done["frames"]
     means = [float(row["x"]) for row in table(str(tmp_path / "out.csv"))]
     assert means == pytest.approx([noise[n].mean() for n in range(done["frames"])], abs=3)
+
+
+@needs_av
+def test_times_that_are_missing_or_go_back_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = VideoFile(written(tmp_path / "a.mp4", ticks=range(0, 240, 40)))
+    decoded = VideoFile._decoded
+
+    def odd(self: VideoFile, container: Any) -> Any:
+        for frame, ticks in zip(decoded(self, container), [None, 2000, 1000, None, 9000, 9000], strict=True):
+            frame.pts = ticks
+            yield frame
+
+    monkeypatch.setattr(VideoFile, "_decoded", odd)
+    step = round(1 / source.rate / source.clock)
+    assert [shot.ticks for shot in source] == [0, 2000, 2000 + step, 2000 + 2 * step, 9000, 9000 + step]
 
 
 @needs_av

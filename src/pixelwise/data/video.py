@@ -184,6 +184,7 @@ class VideoFile(Footage):
             self.rate = stream.average_rate or Fraction(30)
             self.clock: Fraction = stream.time_base
             self.aspect = stream.sample_aspect_ratio
+            self.size = stream.height, stream.width
 
     def open(self) -> Any:
         """Return the opened container."""
@@ -195,10 +196,11 @@ class VideoFile(Footage):
     def __iter__(self) -> Iterator[Shot]:
         """Decode every frame once; what is damaged is passed over and goes into `flaws`."""
         with closing(self.open()) as container:
+            step = max(1, round(1 / self.rate / self.clock))
             ticks = None
             for number, frame in enumerate(self._decoded(container)):
-                stated = frame.pts if frame.pts is not None else -1
-                ticks = stated if ticks is None or stated > ticks else ticks + round(1 / self.rate / self.clock)
+                following = 0 if ticks is None else ticks + step
+                ticks = frame.pts if frame.pts is not None and (ticks is None or frame.pts > ticks) else following
                 space = COLOUR_SPACES.get(frame.colorspace, BT601)
                 coloured = frame.reformat(format="rgb24", src_colorspace=space, dst_colorspace=space).to_ndarray()
                 pixels = np.rot90(coloured, frame.rotation // 90)
@@ -263,6 +265,8 @@ class VideoWriter(Writer):
         stream.height, stream.width, stream.pix_fmt = *self._size, "yuv420p"
         stream.codec_context.time_base = self.source.clock
         stream.codec_context.colorspace = BT709
+        if self.source.aspect and (height, width) == self.source.size:  # a turned picture has other pixels
+            stream.codec_context.sample_aspect_ratio = self.source.aspect
         self._stream = stream
         self._begin_sound()
 
