@@ -51,7 +51,7 @@ ON_TOP = 0.1
 """Mean distance of the points of two objects, in roots of the box's area, below which they are one object twice."""
 
 
-SIDES = {"left": (40, 110, 255), "right": (255, 40, 60)}
+SIDES = {"left": (40, 110, 255), "right": (30, 200, 80)}
 
 
 class Finding(NamedTuple):
@@ -247,7 +247,7 @@ def _duplicates(seen: Seen) -> Iterator[Finding]:
         if before != i:
             same.add(i)
             yield _pair(seen, i, before, "the same image")
-    small = torch.stack(seen.thumbnails).double()
+    small = torch.stack(seen.thumbnails)
     small = small - small.mean(1, keepdim=True)
     size = small.norm(dim=1)
     small = small / size.clamp(min=1e-6)[:, None]
@@ -333,7 +333,7 @@ def _drawn(dataset: Dataset, index: int, task: Task) -> PillowImage.Image:
 
 
 def _mark_sides(picture: PillowImage.Image, people: Tensor, names: Sequence[str]) -> None:
-    """Mark points whose names say left blue, and those whose names say right red, as swapped sides are easily seen so."""
+    """Mark points whose names say left blue, and those whose names say right green, as swapped sides are easily seen so."""
     draw, radius = ImageDraw.Draw(picture), max(1.5, max(picture.size) / 120)
     for points in people - 0.5:  # Pillow puts integers at pixel centres
         for (x, y), name in zip(points.tolist(), names, strict=True):
@@ -363,7 +363,7 @@ def page(checked: Checked) -> str:
     """Return everything as one page that needs no other file."""
     parts = [f"<pre>{html.escape(as_text(checked, 10))}</pre>", *map(prose, checked.notes)]
     if checked.meta.skeleton.swap:
-        parts.append(prose("Points whose names say left are blue, those that say right are red."))
+        parts.append(prose("Points whose names say left are blue, those that say right are green."))
     if checked.broken:
         parts.append(section("Files that cannot be read", *map(prose, checked.broken)))
     if checked.suspects:
