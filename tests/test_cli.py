@@ -61,7 +61,7 @@ def names(folder: Path) -> set[str]:
 
 # Nothing heavy is imported
 
-VERBS = "verbs: list, describe, train, evaluate, predict, export, demo, lab, analyse, doctor"
+VERBS = "verbs: list, describe, check, train, evaluate, predict, export, demo, lab, analyse, doctor"
 QUICK = [
     (0, ["--help"]),
     (0, ["--version"]),
@@ -238,6 +238,9 @@ def test_doctor_as_json(capsys: Capture) -> None:
             "optimizer.kind = 'adamm': should be 'adam' or 'adamw' or 'sgd'; did you mean 'adam'?",
             "see: pixelwise describe camvid",
         ),
+        (["check", "data.root=x"], "name a recipe, or the kind of your data", "data.kind=KIND data.root=FOLDER"),
+        (["check", "camvid", "lr=3"], "unknown setting 'lr'", "did you mean 'optimizer.lr'?"),
+        (["check", "camvidd"], "no recipe 'camvidd'", "did you mean 'camvid'?"),
         (["evaluate", "x", "limit=-3"], "limit = '-3': should be a positive integer", "for example limit=10"),
         (["evaluate", "x", "limit=true"], "limit = 'true': should be a positive integer", "for example limit=10"),
         (["evaluate", "x", "split="], "split = '': should be a name", "for example split=NAME"),
