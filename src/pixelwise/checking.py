@@ -51,7 +51,8 @@ ON_TOP = 0.1
 """Mean distance of the points of two objects, in roots of the box's area, below which they are one object twice."""
 
 
-SIDES = {"left": (40, 110, 255), "right": (255, 40, 60)}
+UNKNOWN, NOT_LABELLED, ABSENT = "unknown", "points not labelled", "points absent"
+SIDES = {"left": (40, 110, 255), "right": (30, 200, 80)}
 
 
 class Finding(NamedTuple):
@@ -73,7 +74,8 @@ class Seen:
     shapes: list[Tensor] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     presence: list[Tensor] = field(default_factory=list)
-    pixels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    totals: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -121,7 +123,8 @@ def check_data(recipe: Recipe) -> Checked:
             findings += [Finding(split, sample.key, *found) for found in _look(sample, dataset.meta, seen)]
             seen.keys.append((split, index, sample.key))
     meta = splits["train"].meta
-    findings += [*_shape_findings(seen, meta), *_duplicates(seen), *_of_the_set(seen, meta)]
+    shares = _shares(seen, meta.skeleton.names)
+    findings += [*_shape_findings(seen, meta), *_duplicates(seen), *_of_the_set(shares)]
     notes = dict.fromkeys(note for dataset in splits.values() for note in dataset.notes)
     checked = Checked(
         recipe,
@@ -130,7 +133,7 @@ def check_data(recipe: Recipe) -> Checked:
         [note.removeprefix("skipped ") for note in notes if note.startswith("skipped ")],
         [note for note in notes if not note.startswith("skipped ")],
         sorted(findings, key=lambda finding: finding.reason),
-        _shares(seen, meta),
+        shares,
     )
     _draw(checked, splits, task, seen)
     return checked
@@ -183,31 +186,39 @@ def _on_top(people: Tensor) -> Iterator[tuple[int, int]]:
 
 def _of_values(name: str, value: SampleField, meta: Meta, seen: Seen) -> Iterator[tuple[str, str]]:
     """Count what a field that is no picture and no points says, and yield if it says nothing at all."""
-    counts = seen.pixels[name]
-    if isinstance(value, LabelMap):
-        numbers, each = torch.unique(value.labels, return_counts=True)
-        for number, count in zip(numbers.tolist(), each.tolist(), strict=True):
-            known = number < len(meta.classes) if meta.classes else number != 255
-            named = meta.classes[number] if known and meta.classes else str(number)
-            counts[named if known else "unknown"] += count
-        empty = set(numbers.tolist()) <= {255}
-    elif isinstance(value, Masks):
-        for number, mask in enumerate(value.masks):
-            counts[meta.masks[number] if number < len(meta.masks) else str(number)] += int((mask == 1).sum())
-        counts["pixels"] += value.masks[0].numel()
-        empty = bool((value.masks == 255).all())
-    elif isinstance(value, Category):
-        counts[str(value.index)] += 1
-        empty = value.index < 0
-    elif isinstance(value, Depth | Normals | Boundaries | Values):
-        numbers = value.tensors()[""]
-        counts["unknown"] += int(numbers.isnan().sum())
-        counts["known"] += int(numbers.isfinite().sum())
-        empty = bool(numbers.isnan().all())
-    else:
+    counted = _counted(name, value, meta)
+    if counted is None:
         return
+    seen.counts[name].update(counted)
+    if isinstance(value, Masks):
+        seen.totals[name] += value.masks[0].numel()
+        empty = bool((value.masks == 255).all())
+    else:
+        empty = counted[UNKNOWN] == counted.total()
     if empty:
         yield "nothing is labelled", f"{name} is unknown everywhere"
+
+
+def _counted(name: str, value: SampleField, meta: Meta) -> Counter[str] | None:
+    """Return how many pixels, numbers or pictures say what, classes that are not there included."""
+    if isinstance(value, LabelMap):
+        numbers, each = (found.tolist() for found in torch.unique(value.labels, return_counts=True))
+        classes = () if name == "boundaries" else meta.classes
+        named = [classes[n] if n < len(classes) else UNKNOWN if n == 255 or classes else str(int(n)) for n in numbers]
+        counts = Counter(dict.fromkeys(classes, 0))
+        for label, count in zip(named, each, strict=True):
+            counts[label] += count
+        return counts
+    if isinstance(value, Masks):
+        return Counter({label: int((mask == 1).sum()) for label, mask in zip(meta.masks, value.masks, strict=True)})
+    if isinstance(value, Category):
+        names = meta.vectors[name].names if name in meta.vectors else ()
+        here = UNKNOWN if value.index < 0 else names[value.index] if names else str(value.index)
+        return Counter(dict.fromkeys(names, 0) | {here: 1})
+    if isinstance(value, Depth | Normals | Boundaries | Values):
+        known = int(value.tensors()[""].isfinite().sum())
+        return Counter({"known": known, UNKNOWN: value.tensors()[""].numel() - known})
+    return None
 
 
 def _shape_findings(seen: Seen, meta: Meta) -> Iterator[Finding]:
@@ -247,7 +258,7 @@ def _duplicates(seen: Seen) -> Iterator[Finding]:
         if before != i:
             same.add(i)
             yield _pair(seen, i, before, "the same image")
-    small = torch.stack(seen.thumbnails).double()
+    small = torch.stack(seen.thumbnails)
     small = small - small.mean(1, keepdim=True)
     size = small.norm(dim=1)
     small = small / size.clamp(min=1e-6)[:, None]
@@ -269,32 +280,27 @@ def _pair(seen: Seen, i: int, j: int, what: str) -> Finding:
     return Finding(*_where(seen, i), f"{what} {where}", f"as {key} in {other}")
 
 
-def _of_the_set(seen: Seen, meta: Meta) -> Iterator[Finding]:
+def _of_the_set(shares: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
     """Yield what is wrong with the labels as a whole: points and classes that are never there."""
-    shares = _shares(seen, meta)
-    for name, share in shares.get("points not labelled", {}).items():
+    for name, share in shares.get(NOT_LABELLED, {}).items():
         if share > 0.5:
             yield Finding("all", "", "a point is mostly unlabelled", f"{name}: {share:.0%} unknown")
-    for name in seen.pixels:
-        for label, share in shares[name].items():
-            if share == 0:
-                yield Finding("all", "", "a class is never there", f"{name}: {label}")
+    for what in shares.keys() - {NOT_LABELLED, ABSENT}:
+        for label, share in shares[what].items():
+            if share == 0 and label not in ("known", UNKNOWN):
+                yield Finding("all", "", "a class is never there", f"{what}: {label}")
 
 
-def _shares(seen: Seen, meta: Meta) -> dict[str, dict[str, float]]:
+def _shares(seen: Seen, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return by field what share of the pixels, pictures or objects each class or point has."""
     shares: dict[str, dict[str, float]] = {}
     if seen.presence:
         presence = torch.stack(seen.presence)
-        for what, state in (("points not labelled", Presence.UNKNOWN), ("points absent", Presence.ABSENT)):
-            each = (presence == state).float().mean(0).tolist()
-            shares[what] = dict(zip(meta.skeleton.names, each, strict=True))
-    for name, counts in seen.pixels.items():
-        total = counts.pop("pixels", 0) or sum(counts.values())
-        known = meta.classes if name == "labels" else meta.masks if name == "masks" else ()
-        shares[name] = {label: counts[label] / max(1, total) for label in dict.fromkeys((*known, *counts))}
-        if "pixels" not in counts and name == "masks":
-            counts["pixels"] = total
+        for what, state in ((NOT_LABELLED, Presence.UNKNOWN), (ABSENT, Presence.ABSENT)):
+            shares[what] = dict(zip(names, (presence == state).float().mean(0).tolist(), strict=True))
+    for name, counts in seen.counts.items():
+        total = seen.totals[name] or counts.total()
+        shares[name] = {label: count / total for label, count in counts.items()}
     return shares
 
 
@@ -333,7 +339,7 @@ def _drawn(dataset: Dataset, index: int, task: Task) -> PillowImage.Image:
 
 
 def _mark_sides(picture: PillowImage.Image, people: Tensor, names: Sequence[str]) -> None:
-    """Mark points whose names say left blue, and those whose names say right red, as swapped sides are easily seen so."""
+    """Mark points whose names say left blue, and those whose names say right green, as swapped sides are easily seen so."""
     draw, radius = ImageDraw.Draw(picture), max(1.5, max(picture.size) / 120)
     for points in people - 0.5:  # Pillow puts integers at pixel centres
         for (x, y), name in zip(points.tolist(), names, strict=True):
@@ -363,7 +369,7 @@ def page(checked: Checked) -> str:
     """Return everything as one page that needs no other file."""
     parts = [f"<pre>{html.escape(as_text(checked, 10))}</pre>", *map(prose, checked.notes)]
     if checked.meta.skeleton.swap:
-        parts.append(prose("Points whose names say left are blue, those that say right are red."))
+        parts.append(prose("Points whose names say left are blue, those that say right are green."))
     if checked.broken:
         parts.append(section("Files that cannot be read", *map(prose, checked.broken)))
     if checked.suspects:

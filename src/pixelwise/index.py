@@ -208,7 +208,7 @@ def recipe_for(pairs: Sequence[str]) -> str:
     """
     kind = next((text for key, text in map(split_override, pairs) if key in ("data", "data.kind")), "")
     if not kind:
-        raise UsageError("name a recipe, or the kind of your data", "data.kind=keypoints_csv data.root=FOLDER")
+        raise UsageError("name a recipe, or the kind of your data", "data.kind=KIND data.root=FOLDER")
     kinds = {name: next(s["default"] for s in e["settings"] if s["key"] == "data.kind") for name, e in index().items()}
     own = kind.partition("_")[0]
     if own in kinds and kinds[own].partition("_")[0] == own:
