@@ -20,7 +20,7 @@ from pixelwise.data.datasets import (
     paired_folder,
     segmentation_folder,
 )
-from pixelwise.data.files import part
+from pixelwise.data.files import part, within
 from pixelwise.data.sample import Keypoints, LabelMap, Presence
 from pixelwise.data.skeletons import IMM58
 from pixelwise.errors import DataError
@@ -420,3 +420,12 @@ def test_datasets_travel_to_workers(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(dataset))
     assert keys(copy) == keys(dataset)
     assert torch.equal(copy.sample(0, ["image"])["image"].pixels, dataset.sample(0, ["image"])["image"].pixels)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd.png"])
+def test_labels_do_not_lead_out_of_their_folder(tmp_path: Path, name: str) -> None:
+    assert within(tmp_path, "a/b.png") == tmp_path / "a" / "b.png"
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "keypoints.json").write_text(json.dumps({"items": [{"file": name, "points": [[1, 2]]}]}))
+    with pytest.raises(DataError, match="is not below"):
+        keypoints_json.Config(root=str(tmp_path / "set")).open("train")

@@ -47,6 +47,17 @@ def images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> dict[str, P
     return dict(sorted(found.items()))
 
 
+def within(folder: Path, name: str) -> Path:
+    """Return the file below `folder` that labels call `name`; labels may come from anybody, so they may not lead out of it.
+
+    Raises:
+        DataError: The name is absolute or goes up.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"the labels name {name}, which is not below {folder}", "name images relative to their folder")
+    return folder / name
+
+
 def require_pairs(where: Path, a: dict[str, Path], b: dict[str, Path], names: tuple[str, str]) -> None:
     """Check that both sides hold the same names.
 

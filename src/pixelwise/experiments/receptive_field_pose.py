@@ -234,6 +234,6 @@ the pictures that it will be given. `pixelwise analyse cpm` says how far a netwo
 160 pixels after its first stage, 400 after the second and 240 more with each that follows.
 
 Looking further apart costs nothing, but it looks through a grid, and cells between the points are not seen by a single
-layer: far enough apart it finds less again. Large kernels see everything and are paid for by the width of the network. Halving the maps does both, at the
-price of exact places. What follows for small pictures is the same as for large ones: it is the ratio to the person that
-counts."""
+layer: far enough apart it finds less again. Large kernels see everything and are paid for by the width of the network.
+Halving the maps does both, at the price of exact places. What follows for small pictures is the same as for large ones: it is
+the ratio to the person that counts."""

@@ -22,7 +22,7 @@ from pydantic import Field as Setting
 from torch import Tensor
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, Vector, existing_folder
-from pixelwise.data.files import ValFraction, checked, part
+from pixelwise.data.files import ValFraction, checked, part, within
 from pixelwise.data.keypoints import image_folder, require_images
 from pixelwise.data.vectors import Told, VectorFiles, measured
 from pixelwise.errors import DataError, did_you_mean
@@ -74,7 +74,7 @@ class Config(DataConfig):
         items = []
         for row in (table.rows[i] for i in table.kept):
             truths = {field: _truth(row[column], vectors[field]) for field, column in columns.items()}
-            items.append(Told(folder / row[self.file], truths))
+            items.append(Told(within(folder, row[self.file]), truths))
         if self.on_error == "stop":
             require_images((item.path for item in items), table.path)
         return checked(VectorFiles(root, items, Meta(vectors=vectors)), self.on_error)

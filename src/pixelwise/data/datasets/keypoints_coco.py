@@ -20,7 +20,7 @@ import torch
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import MALFORMED, ValFraction, checked, no_split, part, read_json
+from pixelwise.data.files import MALFORMED, ValFraction, checked, no_split, part, read_json, within
 from pixelwise.data.keypoints import OTHER_KINDS, KeypointFiles, Record, nobody, record, require_images
 from pixelwise.data.regions import Region
 from pixelwise.data.sample import Presence
@@ -57,7 +57,7 @@ class Config(DataConfig):
             kept = part([str(item.path) for item in records], split, self.val_fraction, where=str(path))
             records = [records[i] for i in kept]
         folder = existing_folder(str(root / self.images)) if self.images else _images(root, split, records)
-        records = [replace(item, path=folder / item.path) for item in records]
+        records = [replace(item, path=within(folder, str(item.path))) for item in records]
         if self.on_error == "stop":
             require_images((item.path for item in records), path)
         return checked(KeypointFiles(root, records, Meta(skeleton=skeleton)), self.on_error)

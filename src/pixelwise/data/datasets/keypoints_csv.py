@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, part
+from pixelwise.data.files import ValFraction, checked, part, within
 from pixelwise.data.keypoints import KeypointFiles, image_folder, point_names, record, require_images, require_points
 from pixelwise.data.sample import Presence
 from pixelwise.data.skeletons import SkeletonFile, made_skeleton, skeleton_for
@@ -50,7 +50,7 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         path, parted = _table(root, split)
         names, rows = _parse(path)
-        records = [record(image_folder(path.parent) / file, [points]) for file, points in rows.items()]
+        records = [record(within(image_folder(path.parent), file), [points]) for file, points in rows.items()]
         require_points(records, path)
         if parted:
             records = [records[i] for i in part(list(rows), split, self.val_fraction, where=str(path))]

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, part
+from pixelwise.data.files import ValFraction, checked, part, within
 from pixelwise.data.keypoints import KeypointFiles, Record, record, require_images
 from pixelwise.data.regions import Region
 from pixelwise.data.skeletons import IBUG68, SkeletonFile, made_skeleton, skeleton_for
@@ -73,12 +73,12 @@ class Config(DataConfig):
             raise DataError(f"{where}: malformed box of {file!r} ({error})") from None
         for number, (box, points) in enumerate(zip(placed, rows, strict=True)):
             if self.crop:
-                one = record(root / file, [points], corner=-0.5)
+                one = record(within(root, file), [points], corner=-0.5)
                 areas = torch.tensor([box[2] * box[3]])
                 yield replace(one, crop=_grown(box, self.crop), name=f"{file}#{number}", areas=areas, unlabelled=regions)
         if rows and not self.crop:
             areas = torch.tensor([box[2] * box[3] for box in placed])
-            yield replace(record(root / file, rows, corner=-0.5), areas=areas, unlabelled=regions)
+            yield replace(record(within(root, file), rows, corner=-0.5), areas=areas, unlabelled=regions)
 
 
 def _file(root: Path, split: str) -> tuple[Path, bool]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import MALFORMED, ValFraction, checked, part, read_json, split_folder
+from pixelwise.data.files import MALFORMED, ValFraction, checked, part, read_json, split_folder, within
 from pixelwise.data.keypoints import (
     OTHER_KINDS,
     KeypointFiles,
@@ -90,7 +90,7 @@ def _record(item: Any, images: Path, group: str, where: Path) -> Record:
         stated = item.get("presence")
         rows = [_rows(points, stated) for points in instances]
         name = str(item[group]) if group else ""
-        return record(images / item["file"], rows, name, size, relative)
+        return record(within(images, item["file"]), rows, name, size, relative)
     except KeyError as error:
         keys = ", ".join(item) if isinstance(item, dict) else ""
         raise DataError(f"{where}: an item has no key {error}", f"it has {keys}") from None
