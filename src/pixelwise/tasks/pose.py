@@ -252,9 +252,9 @@ def world_pose() -> Recipe:
     return Recipe(
         name="world_pose",
         task=Config(sigma=3.0, thickness=3.0),
-        data=world.Config(scenes=768, size=(192, 192), people=(2, 6)),
+        data=world.Config(scenes=1536, size=(192, 192), people=(2, 6)),
         view=View(size=(192, 192)),
-        augment=Augment(flip=0.5, rotate=5, scale=(0.9, 1.3), translate=0.05, brightness=0.2, contrast=0.2),
+        augment=Augment(flip=0.5, brightness=0.2, contrast=0.2),
         network=unet.Config(width=24, depth=4, output_stride=4),
         optimizer=Optimizer(kind="adamw", lr=3e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
