@@ -202,6 +202,9 @@ def boundaries() -> Recipe:
 def bsds500() -> Recipe:
     """BSDS500 from scratch, train (200 images) to val (100); HED of 74,000 parameters on crops of 256 x 256.
 
+    network.kind=pixel_difference task.sides=4 is the light network, 72,729 parameters: ODS 0.665, OIS 0.687 and AP 0.599 on
+    64 of the pictures of val, at 24 thresholds, after as many steps.
+
     A short run: ODS 0.661, OIS 0.679 and AP 0.607 on val after 3 minutes on one busy core, at 24 thresholds, where the
     steepness of the image has 0.591, 0.622 and 0.581. Evaluation takes seconds for each image and core: for a quick look set
     task.thresholds=24; 99 is the protocol. The last step is measured twice: on up to 64 images to find the best state, then
