@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
@@ -9,7 +10,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -21,7 +22,7 @@ from test_tasks import TASK_KINDS, opened, small, untrained
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise import cli, export
+from pixelwise import asked, cli, export
 from pixelwise.cli import main
 from pixelwise.codecs import peaks
 from pixelwise.errors import ModelError, UsageError
@@ -225,10 +226,52 @@ def test_zoomed_pictures_are_averaged_inside(tmp_path: Path) -> None:
     assert seen[:3] == [(15, 1), (50, 1), (69, 1)]  # 68.5 goes up, and no side becomes 0
 
 
+def scripts() -> list[str]:
+    """Return the programs that the document prints."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "onnx.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+class Found:
+    """A session that finds one person at (8, 0), (12, 8) and (16, 16) in a model's picture of 32 x 32."""
+
+    fit = ""
+
+    def __init__(self, path: str) -> None:
+        skeleton = {"names": ["head", "hip", "foot"], "limbs": [[0, 1], [1, 2]]}
+        self.custom_metadata_map = {"size": "[32, 32]", "fit": self.fit, "skeleton": json.dumps(skeleton)}
+
+    def get_modelmeta(self) -> Found:
+        return self
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        assert names == ["points", "confidence", "limbs"] and inputs["image"].shape == (1, 3, 32, 32)
+        points = np.array([[[[8.0, 0.0]], [[12.0, 8.0]], [[16.0, 16.0]]]], np.float32)
+        return [points, np.ones((1, 3, 1), np.float32), np.ones((1, 2, 1, 1), np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "own"),
+    [("letterbox", [[0.0, 0.0], [6.0, 12.0], [12.0, 24.0]]), ("stretch", [[6.0, 0.0], [9.0, 12.0], [12.0, 24.0]])],
+)
+def test_the_document_brings_people_back_to_their_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, fit: str, own: list[list[float]]
+) -> None:
+    """24 x 48 letterboxed into 32 x 32 is 16 wide, from 8 to 24, and 2/3 as large; stretched it is 4/3 and 2/3 as large."""
+    monkeypatch.setattr(Found, "fit", fit)
+    monkeypatch.setattr("onnxruntime.InferenceSession", Found)
+    (tmp_path / "run.py").write_text(scripts()[1])
+    PillowImage.fromarray(noise(48, 24, 3).numpy()).save(tmp_path / "photo.png")
+    monkeypatch.setattr(sys, "argv", ["run.py", "x.onnx", str(tmp_path / "photo.png")])
+    runpy.run_path(str(tmp_path / "run.py"))
+    score, people = capsys.readouterr().out.split(" ", 1)
+    assert float(score) == 1 and [*ast.literal_eval(people)] == ["head", "hip", "foot"]
+    np.testing.assert_allclose([*ast.literal_eval(people).values()], own, atol=1e-5)
+
+
 def test_the_document_runs_a_model_without_pixelwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(small("segmentation"), tmp_path / "model")
     export.export(folder, tmp_path / "x.onnx")
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "onnx.md").read_text(), re.MULTILINE | re.DOTALL)
+    code = scripts()[0]
     assert len(code.splitlines()) <= 15 and "torch" not in code and "pixelwise" not in code
     (tmp_path / "run.py").write_text(code)
     PillowImage.fromarray(noise(32, 32, 3).numpy()).save(tmp_path / "photo.png")
@@ -307,7 +350,7 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: Capture, monkeypatch
 
 
 def test_the_command_line_says_what_can_be_exported() -> None:
-    assert get_args(Precision) == cli.PRECISIONS
+    assert get_args(Precision) == asked.PRECISIONS
     assert cli.OPSETS == export.OPSETS and get_args(export.InputType) == cli.PIXELS
 
 

@@ -413,7 +413,7 @@ def test_lab_all_gives_each_experiment_its_own_settings(
         (["gabor", "size=3"], "size = '3': should be at least 32", "see: pixelwise describe gabor"),
         (["gabor", "out="], "out = '': should be a name", "for example out=NAME"),
         (["all", "imn=x"], "no experiment has a setting 'imn'", "did you mean 'imm'?"),
-        (["all", "size=3"], "size = '3': should be at least 16", "see: pixelwise describe memory"),
+        (["all", "size=3"], "size = '3': should be at least 32", "see: pixelwise describe receptive-field-pose"),
     ],
 )
 def test_lab_usage_errors(capsys: Capture, words: list[str], message: str, hint: str) -> None:

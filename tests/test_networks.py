@@ -64,7 +64,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     ],
     "openpose": [
         {"width": 4, "encoder_width": 2},
-        {"width": 4, "encoder_width": 2, "refinements": 2, "norm": "group", "output_stride": 4, "heads": (1, 1)},
+        {"width": 12, "encoder_width": 2, "refinements": 2, "norm": "group", "output_stride": 4, "heads": (1, 1)},
         {"width": 16, "encoder_width": 4, "refinement": "convolutions", "norm": "none", "output_stride": 2, "heads": (1, 1)},
     ],
     "residual": [
