@@ -248,7 +248,12 @@ class Task(BaseTask):
 
 @recipe
 def world_pose() -> Recipe:
-    """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 192 x 192."""
+    """Crowds of 2 to 6 people of the embedded world, 14 points each, who hide each other, at 192 x 192.
+
+    1000 steps are a beginning. With 768 scenes, zooms and turns they gave ap_oks_boxarea 0.07 and ap50 0.22 on 192 unseen scenes,
+    96 % of the people with 82 % of their points at a median of 5.0 px, and half as many fragments again (nearest neighbour 0.00),
+    after 11 minutes on one busy core; as it is set now it is not measured. Take ten times as many steps.
+    """
     return Recipe(
         name="world_pose",
         task=Config(sigma=3.0, thickness=3.0),
@@ -268,7 +273,7 @@ def world_pose() -> Recipe:
 def flies_pair() -> Recipe:
     """24 nodes on each of two flies seen from above, a leg of three nodes each; the last fifth of the time validates.
 
-    The labels are another model's predictions, some frames of which list three or four flies.
+    The labels are another model's predictions, some frames of which list three or four flies. Not measured yet.
     """
     return Recipe(
         name="flies_pair",
@@ -287,7 +292,10 @@ def flies_pair() -> Recipe:
 
 @recipe
 def composite_pose() -> Recipe:
-    """Crowds of two to six put together from photographs of one person each (Leeds Sports Pose), 14 points, at 192 x 192."""
+    """Crowds of two to six put together from photographs of one person each (Leeds Sports Pose), 14 points, at 192 x 192.
+
+    Not measured yet.
+    """
     return Recipe(
         name="composite_pose",
         task=Config(sigma=3.0, thickness=3.0),
