@@ -252,7 +252,7 @@ def world_pose() -> Recipe:
 
     1000 steps are a beginning. With 768 scenes, zooms and turns they gave ap_oks_boxarea 0.07 and ap50 0.22 on 192 unseen
     scenes: 96 % of the people, 82 % of their points at a median of 5.0 px, and half as many fragments again (the nearest
-    neighbour has an AP of 0.00), after 11 minutes on one busy core. As it is set now it is not measured. Take ten times as many.
+    neighbour has an AP of 0.00), after 11 minutes on one busy core. As it is now it is not measured. Take ten times as many.
     """
     return Recipe(
         name="world_pose",
