@@ -401,6 +401,7 @@ def camvid_full() -> Recipe:
 
     Trained on crops of 240 x 240. Not measured at this length. steps=600 (23 minutes on one core) is too short for weights as
     unequal as these: mIoU 0.354 and pixel accuracy 0.641, poles, signs and people on every facade; `camvid` has 0.433 by then.
+    Without weights 500 steps have learned no rare class: mIoU 0.309, pixel accuracy 0.748 (nearest neighbour 0.351 and 0.748).
     """
     return camvid().model_copy(
         update={
