@@ -10,13 +10,13 @@ from torch import Tensor
 from pixelwise.codecs import peaks
 from pixelwise.codecs.codec import Points, checked_swap
 from pixelwise.codecs.gaussian_heatmaps import GaussianHeatmapsCodec
-from pixelwise.codecs.points import PointsCodec, Targets
+from pixelwise.codecs.points import SheetsCodec, Targets
 
 NEVER = -1e9
 """Logit of a class that is not to be considered; finite, because 0 times infinity is no number."""
 
 
-class ChannelSoftmaxCodec(PointsCodec):
+class ChannelSoftmaxCodec(SheetsCodec):
     """K sheets and the background, which together sum to 1 at every pixel.
 
     With g_k the Gaussian of point k (peak 1), the target of a pixel is 1 - max g for the background, and the rest is shared
@@ -61,11 +61,6 @@ class ChannelSoftmaxCodec(PointsCodec):
     def channels(self) -> int:
         """One sheet per point, and the background's."""
         return self.points + 1
-
-    @property
-    def scale(self) -> float:
-        """One output pixel per `stride` input pixels."""
-        return 1 / self.stride
 
     def encode(self, points: Tensor, presence: Tensor, size: tuple[int, int]) -> Targets:
         """Share every pixel among the points and the background; arguments as for `GaussianHeatmapsCodec.encode`.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelwise.codecs import peaks
 from pixelwise.codecs.codec import Points, at_least_one, checked_swap
-from pixelwise.codecs.points import PointsCodec, Targets
+from pixelwise.codecs.points import SheetsCodec, Targets
 from pixelwise.errors import UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.losses.classification import spatial_cross_entropy
@@ -20,7 +20,7 @@ NARROWEST = 0.5
 """Least sigma in pixels of the sheets: a narrower Gaussian falls between them."""
 
 
-class GaussianHeatmapsCodec(PointsCodec):
+class GaussianHeatmapsCodec(SheetsCodec):
     """One sheet per point with exp(-d^2 / 2 sigma^2), d the distance to the nearest instance's point: its peak is 1.
 
     Centres are not rounded to the grid: pixel (i, j) of a sheet stands for the input position (stride (i + 0.5),
@@ -88,11 +88,6 @@ class GaussianHeatmapsCodec(PointsCodec):
     def channels(self) -> int:
         """One sheet per point, and the background's."""
         return self.points + self.background
-
-    @property
-    def scale(self) -> float:
-        """One output pixel per `stride` input pixels."""
-        return 1 / self.stride
 
     def encode(self, points: Tensor, presence: Tensor, size: tuple[int, int]) -> Targets:
         """Draw the sheets.

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from pixelwise.codecs import peaks
 from pixelwise.codecs.codec import Points, checked_swap
-from pixelwise.codecs.points import PointsCodec, Targets, only_one
+from pixelwise.codecs.points import SheetsCodec, Targets, only_one
 from pixelwise.geometry.presence import Presence
 from pixelwise.losses.regression import masked_mean
 
 
-class OneHotCodec(PointsCodec):
+class OneHotCodec(SheetsCodec):
     """One sheet of logits per point; the target is the pixel that the point is in.
 
     UNKNOWN points and ABSENT ones have no loss: a softmax over places says where, not whether.
@@ -47,16 +47,6 @@ class OneHotCodec(PointsCodec):
         """
         self.points, self.swap = points, checked_swap(swap, points)
         self.stride, self.decoding = stride, decoding
-
-    @property
-    def channels(self) -> int:
-        """One sheet per point."""
-        return self.points
-
-    @property
-    def scale(self) -> float:
-        """One output pixel per `stride` input pixels."""
-        return 1 / self.stride
 
     def encode(self, points: Tensor, presence: Tensor, size: tuple[int, int]) -> Targets:
         """Return the pixel of every point.

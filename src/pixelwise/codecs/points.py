@@ -33,6 +33,26 @@ class PointsCodec(Codec[Targets]):
         return decoded._asdict()
 
 
+class SheetsCodec(PointsCodec):
+    """Answers that are read from sheets, one for each point.
+
+    Attributes:
+        stride: Input pixels per pixel of the sheets.
+    """
+
+    stride: int
+
+    @property
+    def channels(self) -> int:
+        """One sheet per point."""
+        return self.points
+
+    @property
+    def scale(self) -> float:
+        """One output pixel per `stride` input pixels."""
+        return 1 / self.stride
+
+
 def only_one(points: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
     """Return the points `(B, K, 2)` and presence `(B, K)` of the one instance in `(B, N, K, 2)` and `(B, N, K)`.
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pixelwise.codecs.codec import Points, checked_swap
 from pixelwise.codecs.gaussian_heatmaps import GaussianHeatmapsCodec
-from pixelwise.codecs.points import PointsCodec, Targets, only_one
+from pixelwise.codecs.points import SheetsCodec, Targets, only_one
 from pixelwise.losses.regression import masked_mean
 
 
-class SoftArgmaxCodec(PointsCodec):
+class SoftArgmaxCodec(SheetsCodec):
     """One sheet of logits per point, read by its mean (DSNT, the differentiable spatial to numerical transform).
 
     UNKNOWN points and ABSENT ones have no loss: a mean always says where, never whether.
@@ -54,16 +54,6 @@ class SoftArgmaxCodec(PointsCodec):
         self.gaussians = GaussianHeatmapsCodec(points, sigma=sigma, swap=swap, stride=stride, loss="cross_entropy")
         self.points, self.swap = points, checked_swap(swap, points)
         self.stride, self.kind, self.regulariser, self.weight = stride, loss, regulariser, weight
-
-    @property
-    def channels(self) -> int:
-        """One sheet per point."""
-        return self.points
-
-    @property
-    def scale(self) -> float:
-        """One output pixel per `stride` input pixels."""
-        return 1 / self.stride
 
     def encode(self, points: Tensor, presence: Tensor, size: tuple[int, int]) -> Targets:
         """Scale the points to pixels of the sheets, and draw what the beliefs should look like.

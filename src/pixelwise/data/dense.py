@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pixelwise.data.boundary_files import Reading, read_boundaries
 from pixelwise.data.dataset import Dataset, Meta, Source, existing_folder
-from pixelwise.data.files import Files, images_in, part, part_in_order, require_pairs, split_folder
+from pixelwise.data.files import Files, checked, images_in, part, part_in_order, require_pairs, split_folder
 from pixelwise.data.images import SUFFIXES, decode_image, image_size
 from pixelwise.data.labels import LabelScheme, require_same_size
 from pixelwise.data.sample import Depth, Field, Image, Sample
@@ -65,6 +65,14 @@ def _maps_in(folder: Path, suffixes: frozenset[str]) -> Files:
     if any(path.suffix.lower() == ".exr" for path in folder.iterdir()):
         raise DataError(f"{folder} holds OpenEXR files, which are not read", "convert them to .npy: depth in metres, normals n")
     return images_in(folder, suffixes)
+
+
+def opened(items: Sequence[tuple[str, Files]], schemes: Schemes, on_error: Literal["stop", "skip"]) -> Dataset:
+    """Return the data set of what `paired` found, checked as `data.files.checked` does."""
+    dataset = checked(DenseFolder(items, schemes), on_error)
+    if "depth" in items[0][1]:
+        dataset.sample(0, ("depth",))  # what is noted about its unit is noted even if all depth comes from the cache
+    return dataset
 
 
 class DenseFolder(Dataset):

@@ -35,7 +35,7 @@ from pixelwise.nn.networks import regressor, unet
 from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Predictor, image_of, unit
+from pixelwise.task import Predictor, image_of, mirrored, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -209,8 +209,8 @@ class Task(BaseTask):
         """Return the last stage's beliefs, averaged with the mirrored image's if asked for."""
         beliefs = networks["network"](batch["image"]).float()
         if self.config.flip_test:
-            mirrored = networks["network"](batch["image"].flip(-1)).float()
-            beliefs = (beliefs + self.codec.flip(mirrored)) / 2
+            other = networks["network"](mirrored(batch)).float()
+            beliefs = (beliefs + self.codec.flip(other)) / 2
         return {"beliefs": beliefs}
 
     def decode(

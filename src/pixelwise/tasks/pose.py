@@ -26,7 +26,7 @@ from pixelwise.nn.networks import hourglass, openpose, unet
 from pixelwise.nn.stages import stages_of
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
-from pixelwise.task import Predictor, image_of, unit
+from pixelwise.task import Predictor, image_of, mirrored, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -177,8 +177,8 @@ class Task(BaseTask):
         """Return the last stage's `sheets` `(B, K + 1 + 2L, h, w)`, averaged with the mirrored image's if asked for."""
         sheets = networks["network"](batch["image"]).float()
         if self.config.flip_test:
-            mirrored = networks["network"](batch["image"].flip(-1)).float()
-            sheets = (sheets + self.codec.flip(mirrored)) / 2
+            other = networks["network"](mirrored(batch)).float()
+            sheets = (sheets + self.codec.flip(other)) / 2
         return {"sheets": sheets}
 
     def decode(

@@ -12,8 +12,8 @@ from pydantic import Field as Setting
 
 from pixelwise.data.boundary_files import Reading
 from pixelwise.data.dataset import DataConfig, Dataset, existing_folder
-from pixelwise.data.dense import MAPS, DenseFolder, Schemes, paired
-from pixelwise.data.files import ValFraction, ValFrom, checked
+from pixelwise.data.dense import MAPS, Schemes, opened, paired
+from pixelwise.data.files import ValFraction, ValFrom
 from pixelwise.data.labels import KEYS, LabelScheme
 from pixelwise.data.surfaces import SurfaceScheme
 from pixelwise.geometry.camera import Intrinsics
@@ -49,7 +49,4 @@ class Config(DataConfig):
         labels = LabelScheme.read(root, self.classes) if "labels" in items[0][1] else None
         given = self.intrinsics and Intrinsics(*self.intrinsics)
         surfaces = SurfaceScheme.read(root, self.depth_unit, given, beside=KEYS)
-        dataset = checked(DenseFolder(items, Schemes(labels, surfaces, self.reading)), self.on_error)
-        if "depth" in items[0][1]:
-            dataset.sample(0, ("depth",))  # what is noted about its unit is noted even if all depth comes from the cache
-        return dataset
+        return opened(items, Schemes(labels, surfaces, self.reading), self.on_error)

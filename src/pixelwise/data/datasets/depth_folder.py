@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, existing_folder
-from pixelwise.data.dense import DenseFolder, Schemes, paired
-from pixelwise.data.files import ValFraction, ValFrom, checked
+from pixelwise.data.dense import Schemes, opened, paired
+from pixelwise.data.files import ValFraction, ValFrom
 from pixelwise.data.surfaces import SurfaceScheme
 from pixelwise.geometry.camera import Intrinsics
 
@@ -42,7 +42,4 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         scheme = SurfaceScheme.read(root, self.depth_unit, self.intrinsics and Intrinsics(*self.intrinsics))
         items = paired(root, split, ("depth", "normals"), self.val_fraction, self.val_from)
-        dataset = checked(DenseFolder(items, Schemes(None, scheme)), self.on_error)
-        if "depth" in items[0][1]:
-            dataset.sample(0, ("depth",))  # what is noted about its unit is noted even if all depth comes from the cache
-        return dataset
+        return opened(items, Schemes(None, scheme), self.on_error)
