@@ -305,6 +305,7 @@ def predict(chosen: argparse.Namespace) -> int:
 
     paths, out, memory, tiles, precision, changes, footage = request
     outcome = predict_files(folder, paths, out, memory, tiles, chosen.maps, precision, changes, footage)
+    flawed = sum(bool(video["flaws"]) for video in outcome["videos"])
     if chosen.json:
         _print_json(outcome)
     else:
@@ -314,8 +315,9 @@ def predict(chosen: argparse.Namespace) -> int:
         for video in outcome["videos"]:
             print(f"{video['file']}  {video['frames']} frames: {', '.join(video['saved'])}")
         done = len(outcome["predictions"]) + len(outcome["videos"])
-        print(f"predicted: {done} (in {outcome['out']})  failed: {len(outcome['failed'])}")
-    return 1 if outcome["failed"] or any(video["flaws"] for video in outcome["videos"]) else 0
+        in_part = f"  in part: {flawed}" if flawed else ""
+        print(f"predicted: {done} (in {outcome['out']}){in_part}  failed: {len(outcome['failed'])}")
+    return 1 if outcome["failed"] or flawed else 0
 
 
 def _model_folder(named: str) -> Path:
