@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.color.spaces import YCBCR_OF_RGB, YCBCR_OFFSET
 from pixelwise.errors import UsageError
 from pixelwise.geometry.resample import keys
+from pixelwise.metrics.image import luma
 
 REACH = 2
 """Pixels that bicubic enlargement looks beyond a pixel."""
@@ -70,12 +70,6 @@ def _continued(image: Tensor, axis: int) -> Tensor:
     return torch.cat([*ends[:2], image, *ends[2:]], axis)
 
 
-def luma(rgb: Tensor) -> Tensor:
-    """Return BT.601's Y / 255 (..., 1, H, W) of sRGB (..., 3, H, W) in [0, 1], in float32: what Y networks see."""
-    weights = torch.tensor(YCBCR_OF_RGB[0], device=rgb.device)[:, None, None]
-    return ((rgb.float() * weights).sum(-3, keepdim=True) + YCBCR_OFFSET[0]) / 255
-
-
 class LumaEnlarger(nn.Module):
     """(B, 3, H, W) sRGB in [0, 1] -> (B, 3 s^2, H, W): a network enlarges the luma, bicubic the two chromas.
 
@@ -91,7 +85,7 @@ class LumaEnlarger(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the sheets of the enlarged picture, not clipped."""
-        seen, sheets = luma(image), self.bicubic(image).unflatten(1, (3, -1))
+        seen, sheets = luma(image.float()), self.bicubic(image).unflatten(1, (3, -1))
         detail = (self.network(seen).float() - self.bicubic(seen)) / STUDIO
         enlarged: Tensor = (sheets + detail[:, None]).flatten(1, 2)
         return enlarged
