@@ -191,7 +191,7 @@ def _published(scale: int, root: str, train: Sequence[str] = (), val: Sequence[s
         optimizer=Optimizer(kind="adam", lr=1e-3, betas=(0.9, 0.99)),
         schedule=Schedule(kind="cosine", warmup_steps=200),
         ema=0.999,
-        steps=20000,
+        steps=16000,
         batch_size=16,
         evaluate_every=1000,
         checkpoint_every=1000,
