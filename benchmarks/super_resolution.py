@@ -2,8 +2,8 @@
 
     PYTHONPATH=src python benchmarks/super_resolution.py [--size 1024] [--budget 400MB] [--rounds 5] [--json figures.json]
 
-Found (2 rounds on one busy core with AMX): bfloat16 takes 2.87 times as long as ESPCN, float32 6.56 times; tiles take 0.80 times
-as long as the whole picture, and no pixel differs.
+Found (2 rounds on one busy core with AMX): bfloat16 takes 2.87 times as long as ESPCN, float32 6.56 times; tiles take 0.80
+times as long as the whole picture, and no pixel differs.
 
 Claim: with bfloat16 the compact network, of 12 times the work per pixel, takes at most 4 times as long as ESPCN written plainly
 in eager float32 (the luma alone, no bicubic chroma), and tiles take at most 15 % more time than the whole picture.
