@@ -67,6 +67,10 @@ class RandomFeatures(Features):
         self._draw(seed)
         return self._maps(reference, scaling=True)
 
+    def trim(self, levels: int) -> None:
+        """Leave out what comes after so many levels."""
+        self.levels = self.levels[:levels]
+
     def _draw(self, seed: int) -> None:
         generator = torch_generator(seed, "random features")
         for layer in self.modules():

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pixelwise.errors import UsageError
-
 
 def feature_loss(ours: Tensor, theirs: Tensor) -> Tensor:
     """Return the feature reconstruction loss, the mean squared difference of the maps (equation 2: over C H W).
@@ -45,15 +43,3 @@ def summed(
 ) -> Tensor:
     """Return the sum of a loss over some levels, counted from 1."""
     return torch.stack([loss(ours[level - 1], theirs[level - 1]) for level in levels]).sum()
-
-
-def check_levels(maps: Sequence[Tensor], *levels: Sequence[int]) -> None:
-    """Check that there are maps for all levels.
-
-    Raises:
-        UsageError: There are not.
-    """
-    most = max((level for some in levels for level in some), default=0)
-    if most > len(maps):
-        what = f"level {most} of the features is asked for, and their network has {len(maps)}"
-        raise UsageError(what, f"name levels from 1, the finest, to {len(maps)}, or other features.layers")

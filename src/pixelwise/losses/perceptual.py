@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from pydantic import Field
@@ -59,3 +60,21 @@ class Analytic(PerceptualLoss):
     def compare(self, image: Tensor, target: Tensor) -> Tensor:
         """Return the mean over the batch."""
         return self.formula(image, target).mean()
+
+
+class PerceptualTerm:
+    """A task's perceptual loss, if it has one: built when it is first needed, which to predict never needs."""
+
+    def __init__(self, config: PerceptualConfig | None) -> None:
+        self.config = config
+
+    @cached_property
+    def built(self) -> PerceptualLoss | None:
+        """The loss; what is wrong with its settings shows here."""
+        return self.config.build() if self.config else None
+
+    def of(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the weighted loss under its name, or nothing; the pictures are (B, 3, H, W) in [0, 1]."""
+        if self.config is None or self.built is None:
+            return {}
+        return {"perceptual": self.config.weight * self.built.to(image.device)(image, target)}

@@ -39,7 +39,7 @@ def ms_ssim_loss(image: Tensor, target: Tensor) -> Tensor:
     """Return 1 - MS-SSIM of each picture: contrast and structure at each scale, luminance at the coarsest.
 
     The five scales need a side of 176. A smaller picture has as many as the window fits into, and their exponents are
-    divided by their sum; with one scale it is SSIM.
+    enlarged to the same sum; with one scale it is nearly SSIM, with two or more an odd last row counts at the finest only.
 
     Args:
         image: (B, C, H, W) in [0, 1].
@@ -52,16 +52,15 @@ def ms_ssim_loss(image: Tensor, target: Tensor) -> Tensor:
         UsageError: A side is shorter than the window.
     """
     side = min(image.shape[-2:])
-    scales = sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS)))
-    exponents = [e / sum(EXPONENTS[:scales]) for e in EXPONENTS[:scales]]
+    scales = max(1, sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS))))
+    exponents = [e * sum(EXPONENTS) / sum(EXPONENTS[:scales]) for e in EXPONENTS[:scales]]
     powers = image.new_zeros(image.shape[:2])
     for exponent in exponents[:-1]:
         _, contrast = _similarities(image, target)
         powers = powers + exponent * _logarithm(contrast.mean((2, 3)))
         image, target = functional.avg_pool2d(image, 2), functional.avg_pool2d(target, 2)
     luminance, contrast = _similarities(image, target)
-    last = exponents[-1] if exponents else 1.0
-    return 1 - (powers + last * _logarithm((luminance * contrast).mean((2, 3)))).exp().mean(1)
+    return 1 - (powers + exponents[-1] * _logarithm((luminance * contrast).mean((2, 3)))).exp().mean(1)
 
 
 def _similarities(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

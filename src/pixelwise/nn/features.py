@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.config import Config
-from pixelwise.errors import ModelError, did_you_mean
+from pixelwise.errors import ModelError, UsageError, did_you_mean
 
 PROBE = 64
 """Side of the picture that shows where a network's resolutions change."""
@@ -42,6 +42,10 @@ class Features(nn.Module):
         with torch.no_grad():
             return self(reference)  # type: ignore[no-any-return]
 
+    def trim(self, levels: int) -> None:
+        """Leave out what comes after so many levels."""
+        raise NotImplementedError
+
 
 class FeaturesConfig(Config):
     """Settings of one kind of network that only looks; `kind` names its file under `pixelwise/features`."""
@@ -55,6 +59,22 @@ class FeaturesConfig(Config):
         Raises:
             PixelwiseError: Its weights cannot be had, or do not fit.
         """
+
+
+def used(features: Features, *levels: Sequence[int]) -> Features:
+    """Return the network without what comes after the last of these levels, counted from 1.
+
+    Raises:
+        UsageError: It has fewer.
+    """
+    last = max((level for some in levels for level in some), default=1)
+    with torch.no_grad():
+        there = len(features(torch.zeros(1, 3, PROBE, PROBE)))
+    if last > there:
+        what = f"level {last} of the features is asked for, and their network has {there}"
+        raise UsageError(what, f"name levels from 1, the finest, to {there}, or other features.layers")
+    features.trim(last)
+    return features
 
 
 class _Reached(Exception):
@@ -101,6 +121,10 @@ class Tapped(Features):
         if lost:
             raise ModelError(f"no maps come out of the layer {lost[0]!r}", "name layers that put out (B, C, H, W)")
         return [found[name] for name in self.layers]
+
+    def trim(self, levels: int) -> None:
+        """Leave out what comes after so many levels."""
+        self.layers = self.layers[:levels]
 
     def train(self, mode: bool = True) -> Tapped:
         """Stay in evaluation mode: what only looks does not learn."""

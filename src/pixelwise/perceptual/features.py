@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pixelwise.config import Choice
 from pixelwise.features import random
-from pixelwise.losses.features import check_levels, feature_loss, style_loss, summed
+from pixelwise.losses.features import feature_loss, style_loss, summed
 from pixelwise.losses.perceptual import PerceptualConfig, PerceptualLoss
-from pixelwise.nn.features import FeaturesConfig
+from pixelwise.nn.features import FeaturesConfig, used
 
 
 class Config(PerceptualConfig):
@@ -55,8 +55,8 @@ class FeatureLoss(PerceptualLoss):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.features = config.features.build()
-        check_levels(self.features(torch.zeros(1, 3, 64, 64)), config.content_levels, config.style_levels)
+        wanted = [levels for weight, levels in _levels(config) if weight]
+        self.features = used(config.features.build(), *wanted)
 
     def compare(self, image: Tensor, target: Tensor) -> Tensor:
         """Return the weighted sum; the gradient is that of `image`."""
@@ -69,3 +69,7 @@ class FeatureLoss(PerceptualLoss):
         if config.style:
             loss = loss + config.style * summed(style_loss, ours, theirs, config.style_levels)
         return loss
+
+
+def _levels(config: Config) -> tuple[tuple[float, tuple[int, ...]], ...]:
+    return (config.content, config.content_levels), (config.style, config.style_levels)
