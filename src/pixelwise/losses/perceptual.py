@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pixelwise.config import Config
 
+Network = TypeVar("Network", bound=nn.Module)
 Formula = Callable[[Tensor, Tensor], Tensor]
 """From two batches of pictures (B, 3, H, W) in [0, 1] to a loss (B,)."""
 
@@ -71,10 +74,17 @@ class PerceptualTerm:
     @cached_property
     def built(self) -> PerceptualLoss | None:
         """The loss; what is wrong with its settings shows here."""
-        return self.config.build() if self.config else None
+        with unset_fake_temporarily():  # with values also while a step is rehearsed on tensors without any
+            return self.config.build() if self.config else None
 
     def of(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss under its name, or nothing; the pictures are (B, 3, H, W) in [0, 1]."""
         if self.config is None or self.built is None:
             return {}
-        return {"perceptual": self.config.weight * self.built.to(image.device)(image, target)}
+        return {"perceptual": self.config.weight * placed(self.built, image.device)(image, target)}
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """Return a network that nobody trains, and so nobody moves, on `device`."""
+    with unset_fake_temporarily():
+        return network.to(device)

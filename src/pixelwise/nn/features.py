@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pixelwise.config import Config
 from pixelwise.errors import ModelError, UsageError, did_you_mean
@@ -59,6 +60,14 @@ class FeaturesConfig(Config):
         Raises:
             PixelwiseError: Its weights cannot be had, or do not fit.
         """
+
+
+def step_seed(features: Features) -> int:
+    """Return a seed from torch's global generator, which a run seeds in each step; 0 where nothing is drawn."""
+    if not features.redraws:
+        return 0
+    with unset_fake_temporarily():  # a rehearsed step has no values to draw from
+        return int(torch.randint(2**31, ()))
 
 
 def used(features: Features, *levels: Sequence[int]) -> Features:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-import torch
 from pydantic import Field, PositiveInt, SerializeAsAny, model_validator
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from pixelwise.config import Choice
 from pixelwise.features import random
 from pixelwise.losses.features import feature_loss, style_loss, summed
 from pixelwise.losses.perceptual import PerceptualConfig, PerceptualLoss
-from pixelwise.nn.features import FeaturesConfig, used
+from pixelwise.nn.features import FeaturesConfig, step_seed, used
 
 
 class Config(PerceptualConfig):
@@ -60,8 +59,7 @@ class FeatureLoss(PerceptualLoss):
 
     def compare(self, image: Tensor, target: Tensor) -> Tensor:
         """Return the weighted sum; the gradient is that of `image`."""
-        seed = int(torch.randint(2**31, ())) if self.features.redraws else 0
-        theirs = self.features.renewed(target, seed)
+        theirs = self.features.renewed(target, step_seed(self.features))
         ours = self.features(image)
         config, loss = self.config, image.new_zeros(())
         if config.content:
