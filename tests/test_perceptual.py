@@ -90,7 +90,7 @@ def test_formulas_have_the_gradient_of_their_values(name: str) -> None:
 def test_equal_pictures_have_no_loss_and_unequal_ones_have(name: str) -> None:
     loss, image = LOSSES[name].build(), noise(0, 2, 3, 48, 40)
     assert float(loss(image, image)) == pytest.approx(0, abs=2e-6)
-    other = noise(1, 2, 3, 48, 40)
+    other = noise(1, 2, 3, 48, 40) ** 3  # of another texture as well
     torch.manual_seed(0)
     far = float(loss(other, image))
     torch.manual_seed(0)
@@ -147,7 +147,8 @@ def test_the_logarithm_of_structure_goes_on_as_its_tangent() -> None:
     values = _logarithm(points)
     slopes = torch.autograd.grad(values.sum(), points)[0]
     assert slopes.tolist() == pytest.approx([1 / FLOOR, 1 / FLOOR, 1 / FLOOR, 2.0])
-    assert float(values[3]) == pytest.approx(-0.6931471805599453) and float(values[0] - values[1]) == pytest.approx(0.5)
+    assert float(values[3].detach()) == pytest.approx(-0.6931471805599453)
+    assert float((values[0] - values[1]).detach()) == pytest.approx(0.5)
 
 
 def test_structure_of_a_negative_still_has_a_way_back() -> None:
@@ -249,7 +250,7 @@ def test_a_run_looks_with_its_own_weights_and_normalisation(classifier_run: Path
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch_generator(0, "image"))
     maps = found(image.float() / 255)
     shapes = [tuple(m.shape[1:]) for m in maps]
-    assert shapes[:2] == [(8, 32, 32), (16, 16, 16)]
+    assert shapes[:2] == [(8, 30, 30), (16, 13, 13)]  # this classifier has no padding: 32 - 2, 30 / 2 - 2
     seen = opened("classification").task.encode({"image": image})["image"]
     first = found.network.features[:3]  # type: ignore[union-attr, index]
     torch.testing.assert_close(maps[0], first(seen))
@@ -284,7 +285,7 @@ def test_pretrained_weights_from_a_file(tmp_path: Path) -> None:
         chosen = pretrained.Config(model="squeezenet1_1", weights=str(tmp_path / name), layers=("features.1",))
         torch.testing.assert_close(chosen.build()(image)[0], network.features[:2]((image - mean) / deviation))
     save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match=r"other\.safetensors does not fit .* such as features\.0\.weight"):
+    with pytest.raises(ModelError, match=r"other\.safetensors does not fit .* such as features\.0\.bias"):
         chosen.model_copy(update={"weights": str(tmp_path / "other.safetensors")}).build()
 
 
@@ -345,9 +346,11 @@ def test_settings_by_key_and_value() -> None:
 @pytest.mark.parametrize("kind", ["translation", "super_resolution"])
 def test_a_task_takes_it_as_a_further_loss_and_saves_nothing_of_it(kind: str) -> None:
     """The loss is the formula of pictures in [0, 1], times its weight; networks and names of weights stay the same."""
-    recipe = small(kind).override(["task.perceptual=mdsi", "task.perceptual.weight=3"])
+    name = f"world_{kind}"
+    plainly = find_recipe(name).override(["data.scenes=8" if kind == "translation" else "data.source.scenes=8", "batch_size=2"])
+    recipe = plainly.override(["task.perceptual=mdsi", "task.perceptual.weight=3"])
     data = Data.of(recipe)
-    networks, plain = data.task.networks(recipe.network), opened(kind).task.networks(recipe.network)
+    networks, plain = data.task.networks(recipe.network), Data.of(plainly).task.networks(recipe.network)
     assert networks.state_dict().keys() == plain.state_dict().keys()
     batch = data.task.encode(next_batch(recipe, data))
     outputs = data.task.forward(networks, batch)
@@ -355,7 +358,7 @@ def test_a_task_takes_it_as_a_further_loss_and_saves_nothing_of_it(kind: str) ->
     if kind == "translation":
         ours, theirs = (outputs["image"] + 1) / 2, (batch["target"] + 1) / 2
     else:
-        ours, theirs = data.task.codec.picture(outputs["sheets"]), batch["fine"]
+        ours, theirs = data.task.codec.picture(outputs["sheets"]), batch["fine"]  # type: ignore[attr-defined]
     torch.testing.assert_close(losses["perceptual"], 3 * mdsi_loss(ours, theirs).mean())
 
 

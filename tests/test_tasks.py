@@ -23,7 +23,7 @@ from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
 from pixelwise.run import Data, describe, proceed, start
 
-UNBOUNDED = ["network.activation=none", "task.features.levels=3", "task.style_levels=1,2,3"]
+UNBOUNDED = ["network.activation=none", "task.features.levels=3", "task.features.width=8", "task.style_levels=1,2,3"]
 """A tanh is saturated by the first steps at the rate of `test_one_batch_is_learned`."""
 SMALL = {
     "classification": ("world_classification", ["network.channels=8,16", "data.scenes=48"]),
@@ -32,7 +32,10 @@ SMALL = {
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
     "pose": ("world_pose", ["network.width=16", "network.depth=2", "task.most_people=6"]),
-    "style_transfer": ("world_style", ["network.width=8", "network.blocks=1", "task.features.redraw=false", *UNBOUNDED]),
+    "style_transfer": (
+        "world_style",
+        ["network.width=8", "network.blocks=1", "task.style_size=32", "task.features.redraw=false", *UNBOUNDED],
+    ),
     "translation": (
         "world_translation",
         ["network.width=8", "network.depth=4", "task.discriminator.width=8", "task.discriminator.layers=1"],

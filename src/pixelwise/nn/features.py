@@ -20,6 +20,8 @@ from pixelwise.errors import ModelError, UsageError, did_you_mean
 
 PROBE = 64
 """Side of the picture that shows where a network's resolutions change."""
+LEVEL = 0.7
+"""Maps that shrink by less, as those of convolutions without padding do, are still of the same level."""
 
 
 class Features(nn.Module):
@@ -150,14 +152,16 @@ class Tapped(Features):
         image = torch.zeros(1, 3, PROBE, PROBE)
         with torch.no_grad():
             self._run(self.prepare(image), [name for name, _ in self.network.named_modules() if name], note)
-        last: dict[int, str] = {}
+        levels: list[tuple[str, int]] = []
         for name, side in order:
-            if side > min(last, default=side):
+            if levels and side > levels[-1][1]:
                 break
-            last[side] = name
-        if not last:
+            if levels and side > LEVEL * levels[-1][1]:
+                levels.pop()
+            levels.append((name, side))
+        if not levels:
             raise ModelError("the network of the features has no maps", "name its layers, or choose another network")
-        return tuple(last.values())
+        return tuple(name for name, _ in levels)
 
     def _run(self, image: Tensor, names: Iterable[str], keep: Callable[[str, Any], None]) -> None:
         with _watched(self.network, names, keep):
