@@ -49,7 +49,8 @@ class Description(Overridable):
         for key, _ in map(split_override, changes):
             if not (key.startswith("task.") and self.task.answers_with(key.removeprefix("task."))):
                 known = [s.key for s in settings(self) if s.key.startswith("task.") and self.task.answers_with(s.key[5:])]
-                what = f"{key} cannot be changed after training"
+                trained = next((f": it is {s.default}" for s in settings(self) if s.key == key), "")
+                what = f"{key} cannot be changed after training{trained}"
                 raise UsageError(what, did_you_mean(key, known) or f"what can be: {', '.join(known) or 'nothing of this task'}")
         return self.override(changes)
 
