@@ -192,9 +192,9 @@ def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -
 def _choose(chosen: Choice, data: dict[str, Any], path: Sequence[str], text: str) -> bool:
     """Set the kind of what `path` names in `data`, which starts it anew, or a setting of its kind; null leaves it out."""
     name, *rest = path
-    if not rest and text == "null":
-        return data.pop(name, False) is not False
     inner = data.get(name)
+    if text == "null" and (not rest or (inner is None and rest == ["kind"])):
+        return data.pop(name, False) is not False
     kind = inner.get("kind") if isinstance(inner, dict) else None
     if rest not in ([], ["kind"]):
         return kind is not None and _assign(config_class(chosen.package, str(kind)), inner or {}, rest, text)
