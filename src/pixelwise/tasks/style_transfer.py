@@ -54,7 +54,7 @@ class Config(TaskConfig):
         default=(1, 2, 3, 4), min_length=1, description="levels whose Gram matrices must be those of the style's picture"
     )
     content_weight: float = Field(default=1.0, ge=0, description="weight of the features")
-    style_weight: float = Field(default=2e3, gt=0, description="weight of the Gram matrices, whose numbers are small")
+    style_weight: float = Field(default=1e4, gt=0, description="weight of the Gram matrices, whose numbers are small")
     variation_weight: float = Field(default=0.1, ge=0, description="weight of the differences between neighbouring pixels")
 
 
