@@ -180,7 +180,7 @@ class StyleMetrics:
 def waves(side: int) -> Tensor:
     """Return a picture `(3, side, side)`, uint8, of bent waves in warm and cold colours: a style without any file."""
     y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
-    phase = x / 2 + 4 * (y / 13).sin() + 2 * (x / 23 + y / 31).cos()
+    phase = x / 5 + 3 * (y / 17).sin() + 2 * (x / 23 + y / 31).cos()
     colours = torch.stack([phase.sin(), (0.7 * phase + 1).sin(), (phase + 2.5).cos()])
     return ((colours * torch.tensor([0.45, 0.35, 0.5])[:, None, None] + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)
 
