@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/keypoint-codecs.md",
     "docs/pose.md",
     "docs/super-resolution.md",
+    "docs/perceptual-losses.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
