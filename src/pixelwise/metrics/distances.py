@@ -120,7 +120,10 @@ def discrepancy(a: Tensor, b: Tensor) -> float:
     """
     a, b = a.double(), b.double()
     n, m = len(a), len(b)
-    within = _summed(a, a) - _kernel((a * a).sum(1), a.shape[1]).sum(), _summed(b, b) - _kernel((b * b).sum(1), b.shape[1]).sum()
+    within = (
+        _summed(a, a) - _kernel((a * a).sum(1), a.shape[1]).sum(),
+        _summed(b, b) - _kernel((b * b).sum(1), b.shape[1]).sum(),
+    )
     return float(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * _summed(a, b) / (n * m))
 
 

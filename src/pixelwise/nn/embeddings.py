@@ -1,7 +1,7 @@
-"""A picture as one vector, by which sets of pictures are compared, without weights from elsewhere: random features, statistics.
+"""A picture as one vector, by which sets of pictures are compared, without anybody's weights: random features, statistics.
 
-Features of a network with random weights tell sets of pictures apart where ImageNet's may not apply (Naeem et al. 2020), provided
-that every layer is brought to one scale (He et al. 2016).
+Features of a network with random weights tell sets apart where ImageNet's may not apply (Naeem et al. 2020), provided that
+every layer is brought to one scale (He et al. 2016).
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from pixelwise.geometry.homography import Size
 from pixelwise.seeds import torch_generator
 
 WIDTHS = (3, 32, 64, 128, 256)
-REFERENCES = 32
-"""Pictures of noise on which the scale of random layers is set."""
+OCTAVES = 4
+REFERENCES = 64
+"""Pictures of noise on which scales are set."""
+FAINTEST = 1e-3
+"""What is added before a logarithm."""
+OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, -1.0, 0.0), (0.5, 0.5, -1.0))
+"""Grey, red against green, yellow against blue."""
 
 
 class Embedding(nn.Module):
@@ -37,7 +42,7 @@ class Embedding(nn.Module):
     def protocol(self) -> str:
         """Return name and resizing as metrics carry them."""
         height, width = self.size
-        return f"{self.name},bicubic{width}" + (f"x{height}" if height != width else "")
+        return f"{self.name},bicubic{height}" + (f"x{width}" if height != width else "")
 
     @torch.inference_mode()
     def of(self, picture: Tensor) -> Tensor:
@@ -57,72 +62,120 @@ def resized(picture: Tensor, size: Size) -> Tensor:
     return functional.interpolate(unit[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
-class RandomFeatures(Embedding):
-    """Four convolutions with random weights; of the maps of each the mean over the picture.
+class Standardised(Embedding):
+    """What `measure` returns, every number with mean 0 and variance 1 over pictures of noise: no photograph decides."""
 
-    Every channel of every convolution, and every mean, has mean 0 and variance 1 over pictures of noise with a natural
-    spectrum, so that no layer drowns another. A seed stands for one network, for ever.
+    centre: Tensor
+    spread: Tensor
+
+    def standardise(self, draw: torch.Generator) -> None:
+        """Set the scales."""
+        measured = self.measure(references(draw, self.size))
+        self.dimension = measured.shape[1]
+        self.register_buffer("centre", measured.mean(0))
+        self.register_buffer("spread", measured.std(0))
+
+    def measure(self, images: Tensor) -> Tensor:
+        """Return the numbers (B, dimension) of pictures (B, 3, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the vectors."""
+        return (self.measure(images) - self.centre) / self.spread
+
+
+class RandomEmbedding(Standardised):
+    """Four convolutions with random weights; of the maps of each the logarithm of the mean over the picture.
+
+    Each channel of a convolution has mean 0 and variance 1 over pictures of noise. Half the filters of the first do not see
+    the level of brightness, which would drown everything else. A seed stands for one network, for ever.
 
     Args:
         seed: Of the weights and the noise.
         size: Height and width that pictures are resized to.
     """
 
-    def __init__(self, seed: int = 0, size: Size = (128, 128)) -> None:
+    def __init__(self, seed: int = 0, size: Size = (256, 256)) -> None:
         super().__init__()
-        self.name, self.size, self.dimension = f"random{seed}", size, sum(WIDTHS[1:])
-        self.layers = nn.ModuleList(nn.Conv2d(*widths, 3) for widths in pairwise(WIDTHS))
-        draw = torch_generator(seed, "random features")
-        self.register_buffer("centre", torch.zeros(self.dimension))
-        self.register_buffer("spread", torch.ones(self.dimension))
-        with torch.inference_mode():
-            maps = references(draw, size)
-            for layer in self.layers:
-                maps = _scaled(layer, maps, draw)
-            means = self(references(draw, size))
-            self.centre, self.spread = means.mean(0), means.std(0)
-        self.requires_grad_(False)
+        self.name, self.size = f"random{seed}", size
+        self.layers = nn.ModuleList(nn.Conv2d(*widths, 3) for widths in pairwise(WIDTHS)).requires_grad_(False)
+        draw = torch_generator(seed, "random embedding")
+        maps = references(draw, size)
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
+            if layer.in_channels == WIDTHS[0]:
+                layer.weight[::2] -= layer.weight[::2].mean((2, 3), keepdim=True)
+            maps = _scaled(layer, maps)
+        self.standardise(draw)
 
-    centre: Tensor
-    spread: Tensor
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the vectors."""
+    def measure(self, images: Tensor) -> Tensor:
+        """Return the logarithms of the means of all layers."""
         means, maps = [], images
         for layer in self.layers:
-            maps = _seen(layer, maps)
+            maps = functional.avg_pool2d(_convolved(layer, maps).relu(), 2)
             means.append(maps.mean((2, 3)))
-        return (torch.cat(means, 1) - self.centre) / self.spread
+        return (torch.cat(means, 1) + FAINTEST).log()
 
 
-def _seen(layer: nn.Module, maps: Tensor) -> Tensor:
+def _convolved(layer: nn.Module, maps: Tensor) -> Tensor:
     found: Tensor = layer(functional.pad(maps, (1, 1, 1, 1), mode="reflect"))
-    return functional.avg_pool2d(found.relu(), 2)
+    return found
 
 
-def _scaled(layer: nn.Module, maps: Tensor, draw: torch.Generator) -> Tensor:
-    """Draw the weights of a layer, bring what it makes of `maps` to mean 0 and variance 1 per channel, and return that."""
-    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-    layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
+def _scaled(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Bring what a layer makes of `maps` to mean 0 and variance 1 per channel, and return what the next one sees."""
+    assert layer.bias is not None
     layer.bias.zero_()
-    found = layer(functional.pad(maps, (1, 1, 1, 1), mode="reflect"))
+    found = _convolved(layer, maps)
     mean, deviation = found.mean((0, 2, 3)), found.std((0, 2, 3))
     layer.weight.div_(deviation[:, None, None, None])
     layer.bias.copy_(-mean / deviation)
-    return _seen(layer, maps)
+    return functional.avg_pool2d(_convolved(layer, maps).relu(), 2)
+
+
+class StatisticsEmbedding(Standardised):
+    """Colour and contrast in 18 numbers: of grey and two opponent colours mean, deviation, and mean gradient in four octaves.
+
+    What differs here, one sees at a glance; a network that is no better than this in telling sets apart tells nothing more.
+    """
+
+    def __init__(self, size: Size = (256, 256)) -> None:
+        super().__init__()
+        self.name, self.size = "statistics", size
+        self.register_buffer("opponent", torch.tensor(OPPONENT))
+        self.standardise(torch_generator(0, "statistics embedding"))
+
+    opponent: Tensor
+
+    def measure(self, images: Tensor) -> Tensor:
+        """Return the means, and the logarithms of deviations and gradients."""
+        maps = torch.einsum("oc,bchw->bohw", self.opponent, images)
+        means, spreads = maps.mean((2, 3)), [maps.std((2, 3))]
+        for octave in range(OCTAVES):
+            maps = functional.avg_pool2d(maps, 2) if octave else maps
+            across, down = maps[..., :-1, 1:] - maps[..., :-1, :-1], maps[..., 1:, :-1] - maps[..., :-1, :-1]
+            spreads.append((across.square() + down.square()).sqrt().mean((2, 3)))
+        return torch.cat([means, (torch.cat(spreads, 1) + FAINTEST).log()], 1)
 
 
 def references(draw: torch.Generator, size: Size) -> Tensor:
-    """Return pictures of noise whose amplitude falls as 1 / frequency, as that of photographs does (Field 1987).
+    """Return pictures of noise whose amplitude falls with frequency, as that of photographs does (Field 1987).
+
+    How fast it falls, contrast, colour and saturation are drawn for each, as widely as photographs differ in them.
 
     Returns:
-        `(REFERENCES, 3, H, W)` in [0, 1], each with a mean colour of its own.
+        `(REFERENCES, 3, H, W)` in [0, 1].
     """
     height, width = size
+
+    def between(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(REFERENCES, channels, 1, 1, generator=draw)
+
     noise = torch.fft.rfft2(torch.randn(REFERENCES, 3, height, width, generator=draw))
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width) * width).clamp(min=1)
-    spectral = torch.fft.irfft2(noise / frequency, (height, width))
-    spectral = spectral / spectral.std((2, 3), keepdim=True)
-    grey = spectral.mean(1, keepdim=True)
-    colour = torch.rand(REFERENCES, 3, 1, 1, generator=draw)
-    return (0.3 + 0.4 * colour + 0.2 * (grey + 0.3 * (spectral - grey))).clamp(0, 1)
+    patterns = torch.fft.irfft2(noise / frequency ** between(0.7, 1.9), (height, width))
+    patterns = patterns / patterns.std((2, 3), keepdim=True)
+    grey = patterns.mean(1, keepdim=True)
+    colour = 0.5 + between(0, 0.3) * between(-1, 1, 3) + between(-0.25, 0.25)
+    return (colour + between(-2.8, -0.8).exp() * (grey + between(0, 0.6) * (patterns - grey))).clamp(0, 1)

@@ -1,7 +1,7 @@
 """The Inception v3 of the Frechet inception distance, for whoever has its weights (Szegedy et al. 2015, Heusel et al. 2017).
 
-It is not torchvision's: average poolings leave out the padding, the last block takes the maximum, and there are 1008 classes. The
-state dictionaries of pytorch-fid and of torch-fidelity fit; both are the weights of 2015-12-05.
+It is not torchvision's: average poolings leave out the padding, the last block takes the maximum, and there are 1008 classes.
+The state dictionaries of pytorch-fid and of torch-fidelity fit; both are the weights of 2015-12-05.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pixelwise.nn.weight_files import fill
 HINT = "give the state dictionary of the Inception of 2015-12-05, as pytorch-fid and torch-fidelity have it"
 
 
-class InceptionFeatures(Embedding):
+class InceptionEmbedding(Embedding):
     """(B, 3, 299, 299) in [0, 1] -> (B, 2048): of the last maps the mean over the picture ("pool3").
 
     Args:

@@ -23,17 +23,18 @@ Trunk = Literal["alex", "vgg"]
 
 
 class Layout(NamedTuple):
-    """A trunk of torchvision, which of its layers are compared, and the file that torchvision would download."""
+    """A trunk of torchvision, the least side of a picture, the layers that are compared, and the file torchvision downloads."""
 
     model: str
+    least: int
     layers: tuple[int, ...]
     channels: tuple[int, ...]
     file: str
 
 
 LAYOUTS: dict[Trunk, Layout] = {
-    "alex": Layout("alexnet", (1, 4, 7, 9, 11), (64, 192, 384, 256, 256), "alexnet-owt-7be5be79.pth"),
-    "vgg": Layout("vgg16", (3, 8, 15, 22, 29), (64, 128, 256, 512, 512), "vgg16-397923af.pth"),
+    "alex": Layout("alexnet", 31, (1, 4, 7, 9, 11), (64, 192, 384, 256, 256), "alexnet-owt-7be5be79.pth"),
+    "vgg": Layout("vgg16", 16, (3, 8, 15, 22, 29), (64, 128, 256, 512, 512), "vgg16-397923af.pth"),
 }
 PLACES = {"lpips": "weights/v0.1", "torchmetrics": "functional/image/lpips_models"}
 """Where packages that bring the linear heads keep them."""
@@ -74,8 +75,17 @@ def _installed(net: Trunk) -> Iterator[Path]:
         yield from (Path(folder, place, f"{net}.pth") for folder in (found and found.submodule_search_locations) or ())
 
 
+def _random(model: str) -> nn.Module:
+    """Return a network of torchvision with random weights; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        built: nn.Module = importlib.import_module("torchvision.models").get_model(model, weights=None)
+    return built
+
+
 class Lpips(nn.Module):
     """Two pictures `(B, 3, H, W)` in [0, 1] -> their distance `(B,)`, 0 where they are equal; differentiable.
+
+    Pictures with a side below 31 pixels (`alex`) or 16 (`vgg`) have none: NaN.
 
     Args:
         net: The trunk.
@@ -91,12 +101,11 @@ class Lpips(nn.Module):
     def __init__(self, net: Trunk = "alex", weights: Files | None = None) -> None:
         super().__init__()
         layout = LAYOUTS[net]
-        self.layers = layout.layers
-        model = getattr(importlib.import_module("torchvision.models"), layout.model)(weights=None, init_weights=False) \
-            if net == "vgg" else getattr(importlib.import_module("torchvision.models"), layout.model)(weights=None)
+        self.layers, self.least = layout.layers, layout.least
+        model = _random(layout.model)
         if weights:
             load(model, read(weights.trunk), weights.trunk, f"it should be torchvision's {layout.file}")
-        self.trunk = model.features[: layout.layers[-1] + 1]
+        self.trunk = nn.Sequential(*list(model.get_submodule("features").children())[: layout.layers[-1] + 1])
         self.heads = nn.ParameterList(torch.full((c,), 1 / c) for c in layout.channels)
         if weights:
             self._head(weights.heads)
@@ -110,11 +119,15 @@ class Lpips(nn.Module):
         for index, head in enumerate(self.heads):
             weight = found.get(f"lin{index}.model.1.weight")
             if weight is None or weight.numel() != len(head):
-                raise ModelError(f"{path}: no linear head of {len(head)} channels for layer {index}", "it should be of LPIPS v0.1")
+                raise ModelError(
+                    f"{path}: no linear head of {len(head)} channels for layer {index}", "it should be of LPIPS v0.1"
+                )
             head.copy_(weight.flatten())
 
     def forward(self, image: Tensor, original: Tensor) -> Tensor:
         """Return the sum over layers of the mean over positions of w . (f - g)^2, f and g of length 1 over channels."""
+        if min(image.shape[-2:]) < self.least:
+            return image.new_full((len(image),), torch.nan)
         pairs = zip(self._features(image), self._features(original), self.heads, strict=True)
         distances = [((f - g).square() * head[:, None, None]).sum(1).mean((1, 2)) for f, g, head in pairs]
         return torch.stack(distances).sum(0)
