@@ -79,7 +79,7 @@ def _pretrained(library: str, model: str, file: str) -> Embedding:
 
 def _run(name: str) -> Embedding:
     folder, colon, layer = (name, "", "") if Path(name).is_dir() else name.rpartition(":")
-    if not Path(folder).is_dir() or (colon and not layer):
+    if not folder or not Path(folder).is_dir() or (colon and not layer):
         hint = did_you_mean(name, [*DEFAULT, "inception"]) or f"it takes {FORMS}"
         raise UsageError(f"no features {name!r}", hint)
     features = _built("run", {"folder": folder, "layers": [layer] if layer else []})

@@ -98,7 +98,8 @@ class RandomEmbedding(Standardised):
     def __init__(self, seed: int = 0, size: Size = (256, 256)) -> None:
         super().__init__()
         self.name, self.size = f"random{seed}", size
-        self.layers = nn.ModuleList(nn.Conv2d(*widths, 3) for widths in pairwise(WIDTHS)).requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(nn.Conv2d(*widths, 3) for widths in pairwise(WIDTHS)).requires_grad_(False)
         draw = torch_generator(seed, "random embedding")
         maps = references(draw, size)
         for layer in self.layers:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +34,8 @@ class InceptionEmbedding(Embedding):
     def __init__(self, weights: Path) -> None:
         super().__init__()
         self.name, self.size, self.dimension = "inception2015", (299, 299), 2048
-        self.network = network()
+        with torch.device("meta"):
+            self.network = network()
         fill(self.network, weights, HINT)
         self.network.fc = nn.Identity()
         self.requires_grad_(False).eval()

@@ -75,13 +75,6 @@ def _installed(net: Trunk) -> Iterator[Path]:
         yield from (Path(folder, place, f"{net}.pth") for folder in (found and found.submodule_search_locations) or ())
 
 
-def _random(model: str) -> nn.Module:
-    """Return a network of torchvision with random weights; torch's random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        built: nn.Module = importlib.import_module("torchvision.models").get_model(model, weights=None)
-    return built
-
-
 class Lpips(nn.Module):
     """Two pictures `(B, 3, H, W)` in [0, 1] -> their distance `(B,)`, 0 where they are equal; differentiable.
 
@@ -89,7 +82,7 @@ class Lpips(nn.Module):
 
     Args:
         net: The trunk.
-        weights: Its files; random trunk and heads of equal weight if None.
+        weights: Its files.
 
     Raises:
         ModelError: The files cannot be read or do not fit.
@@ -98,31 +91,15 @@ class Lpips(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, net: Trunk = "alex", weights: Files | None = None) -> None:
+    def __init__(self, net: Trunk, weights: Files) -> None:
         super().__init__()
         layout = LAYOUTS[net]
         self.layers, self.least = layout.layers, layout.least
-        model = _random(layout.model)
-        if weights:
-            load(model, read(weights.trunk), weights.trunk, f"it should be torchvision's {layout.file}")
-        self.trunk = nn.Sequential(*list(model.get_submodule("features").children())[: layout.layers[-1] + 1])
-        self.heads = nn.ParameterList(torch.full((c,), 1 / c) for c in layout.channels)
-        if weights:
-            self._head(weights.heads)
+        self.trunk = _trunk(layout, weights.trunk)
+        self.heads = nn.ParameterList(_heads(layout, weights.heads))
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()
-
-    def _head(self, path: Path) -> None:
-        """Load the linear heads, called `lin0.model.1.weight` and so on, (1, C, 1, 1)."""
-        found = read(path)
-        for index, head in enumerate(self.heads):
-            weight = found.get(f"lin{index}.model.1.weight")
-            if weight is None or weight.numel() != len(head):
-                raise ModelError(
-                    f"{path}: no linear head of {len(head)} channels for layer {index}", "it should be of LPIPS v0.1"
-                )
-            head.copy_(weight.flatten())
 
     def forward(self, image: Tensor, original: Tensor) -> Tensor:
         """Return the sum over layers of the mean over positions of w . (f - g)^2, f and g of length 1 over channels."""
@@ -138,3 +115,25 @@ class Lpips(nn.Module):
             maps = layer(maps)
             if index in self.layers:
                 yield functional.normalize(maps, dim=1, eps=1e-10)
+
+
+def _trunk(layout: Layout, path: Path) -> nn.Sequential:
+    """Return the convolutions of a classifier of torchvision, filled from its state dictionary."""
+    with torch.device("meta"):
+        model: nn.Module = importlib.import_module("torchvision.models").get_model(layout.model, weights=None)
+    convolutions = model.get_submodule("features")
+    weights = {name: tensor for name, tensor in read(path).items() if name.startswith("features.")}
+    inner = {name.removeprefix("features."): tensor for name, tensor in weights.items()}
+    load(convolutions, inner, path, f"it should be torchvision's {layout.file}")
+    return nn.Sequential(*list(convolutions.children())[: layout.layers[-1] + 1])
+
+
+def _heads(layout: Layout, path: Path) -> Iterator[Tensor]:
+    """Yield the weight of every channel, `(C,)`, for each layer; the file calls them `lin0.model.1.weight` and so on."""
+    found = read(path)
+    for index, channels in enumerate(layout.channels):
+        weight = found.get(f"lin{index}.model.1.weight")
+        if weight is None or weight.numel() != channels:
+            what = f"{path}: no linear head of {channels} channels for layer {index}"
+            raise ModelError(what, "it should be of LPIPS v0.1, for the same trunk")
+        yield weight.flatten()

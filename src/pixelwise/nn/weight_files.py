@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def read(path: Path, hint: str = "") -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"no weights at {path}", hint)
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         what = str(error).partition("\n")[0][:100]
         raise ModelError(f"{path} is no file of weights, or not of weights alone: {what}", hint) from None
@@ -38,12 +40,12 @@ def read(path: Path, hint: str = "") -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, path: Path, hint: str = "") -> None:
-    """Load the weights of a file into a network, which they must fit to the last name; raises as `read`."""
+    """Load the weights of a file into a network, which they must fit to the last name; raises as `read` and `load`."""
     load(network, read(path, hint), path, hint)
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor], path: Path, hint: str = "") -> None:
-    """Load weights that were read from `path`.
+    """Load weights that were read from `path` into a network, which may be on the device `meta`.
 
     Raises:
         ModelError: They do not fit.
@@ -57,4 +59,6 @@ def load(network: nn.Module, weights: Mapping[str, Tensor], path: Path, hint: st
         if tensor.shape != wanted[name].shape:
             what = f"{name} has shape {tuple(tensor.shape)}, the network needs {tuple(wanted[name].shape)}"
             raise ModelError(f"{path}: {what}", hint)
-    network.load_state_dict(wanted | dict(weights))
+    uncounted = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in wanted.items() if name not in weights}
+    fitting = {name: tensor.to(wanted[name].dtype) for name, tensor in weights.items()}
+    network.load_state_dict(uncounted | fitting, assign=True)
