@@ -66,7 +66,8 @@ def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: 
 def _root(covariance: Tensor) -> Tensor:
     """Return the symmetric square root; eigenvalues that rounding made negative are 0."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
 
 
 class KernelDistance(NamedTuple):
@@ -128,7 +129,8 @@ def discrepancy(a: Tensor, b: Tensor) -> float:
 
 
 def _summed(a: Tensor, b: Tensor) -> Tensor:
-    return torch.stack([_kernel(rows @ b.T, a.shape[1]).sum() for rows in a.split(ROWS)]).sum()
+    blocks = [_kernel(a[start : start + ROWS] @ b.T, a.shape[1]).sum() for start in range(0, len(a), ROWS)]
+    return torch.stack(blocks).sum()
 
 
 def _kernel(products: Tensor, dimension: int) -> Tensor:

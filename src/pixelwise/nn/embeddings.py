@@ -17,8 +17,8 @@ from pixelwise.seeds import torch_generator
 
 WIDTHS = (3, 32, 64, 128, 256)
 OCTAVES = 4
-REFERENCES = 64
-"""Pictures of noise on which scales are set."""
+REFERENCES, SIDE = 32, 128
+"""How many square pictures of noise scales are set on, and their size."""
 FAINTEST = 1e-3
 """What is added before a logarithm."""
 OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, -1.0, 0.0), (0.5, 0.5, -1.0))
@@ -70,7 +70,7 @@ class Standardised(Embedding):
 
     def standardise(self, draw: torch.Generator) -> None:
         """Set the scales."""
-        measured = self.measure(references(draw, self.size))
+        measured = self.measure(references(draw))
         self.dimension = measured.shape[1]
         self.register_buffer("centre", measured.mean(0))
         self.register_buffer("spread", measured.std(0))
@@ -88,7 +88,8 @@ class RandomEmbedding(Standardised):
     """Four convolutions with random weights; of the maps of each the logarithm of the mean over the picture.
 
     Each channel of a convolution has mean 0 and variance 1 over pictures of noise. Half the filters of the first do not see
-    the level of brightness, which would drown everything else. A seed stands for one network, for ever.
+    the level of brightness, which would drown everything else, and each layer has the same weight, however many channels. A
+    seed stands for one network, for ever.
 
     Args:
         seed: Of the weights and the noise.
@@ -101,7 +102,7 @@ class RandomEmbedding(Standardised):
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(nn.Conv2d(*widths, 3) for widths in pairwise(WIDTHS)).requires_grad_(False)
         draw = torch_generator(seed, "random embedding")
-        maps = references(draw, size)
+        maps = references(draw)
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
@@ -109,6 +110,8 @@ class RandomEmbedding(Standardised):
                 layer.weight[::2] -= layer.weight[::2].mean((2, 3), keepdim=True)
             maps = _scaled(layer, maps)
         self.standardise(draw)
+        shares = [torch.full((width,), width * len(self.layers) / self.dimension) for width in WIDTHS[1:]]
+        self.spread *= torch.cat(shares).sqrt()
 
     def measure(self, images: Tensor) -> Tensor:
         """Return the logarithms of the means of all layers."""
@@ -132,7 +135,7 @@ def _scaled(layer: nn.Conv2d, maps: Tensor) -> Tensor:
     mean, deviation = found.mean((0, 2, 3)), found.std((0, 2, 3))
     layer.weight.div_(deviation[:, None, None, None])
     layer.bias.copy_(-mean / deviation)
-    return functional.avg_pool2d(_convolved(layer, maps).relu(), 2)
+    return functional.avg_pool2d(((found - mean[:, None, None]) / deviation[:, None, None]).relu(), 2)
 
 
 class StatisticsEmbedding(Standardised):
@@ -160,23 +163,24 @@ class StatisticsEmbedding(Standardised):
         return torch.cat([means, (torch.cat(spreads, 1) + FAINTEST).log()], 1)
 
 
-def references(draw: torch.Generator, size: Size) -> Tensor:
+def references(draw: torch.Generator) -> Tensor:
     """Return pictures of noise whose amplitude falls with frequency, as that of photographs does (Field 1987).
 
     How fast it falls, contrast, colour and saturation are drawn for each, as widely as photographs differ in them.
 
     Returns:
-        `(REFERENCES, 3, H, W)` in [0, 1].
+        `(REFERENCES, 3, SIDE, SIDE)` in [0, 1].
     """
-    height, width = size
 
     def between(low: float, high: float, channels: int = 1) -> Tensor:
         return low + (high - low) * torch.rand(REFERENCES, channels, 1, 1, generator=draw)
 
-    noise = torch.fft.rfft2(torch.randn(REFERENCES, 3, height, width, generator=draw))
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width) * width).clamp(min=1)
-    patterns = torch.fft.irfft2(noise / frequency ** between(0.7, 1.9), (height, width))
+    noise = torch.fft.rfft2(torch.randn(REFERENCES, 3, SIDE, SIDE, generator=draw))
+    frequency = torch.hypot(torch.fft.fftfreq(SIDE)[:, None], torch.fft.rfftfreq(SIDE)).mul(SIDE).clamp(min=1)
+    patterns = torch.fft.irfft2(noise / frequency ** between(0.7, 1.9), (SIDE, SIDE))
     patterns = patterns / patterns.std((2, 3), keepdim=True)
     grey = patterns.mean(1, keepdim=True)
     colour = 0.5 + between(0, 0.3) * between(-1, 1, 3) + between(-0.25, 0.25)
-    return (colour + between(-2.8, -0.8).exp() * (grey + between(0, 0.6) * (patterns - grey))).clamp(0, 1)
+    contrast, saturation = between(-2.8, -0.8).exp(), between(0, 0.6)
+    pictures: Tensor = colour + contrast * (grey + saturation * (patterns - grey))
+    return pictures.clamp(0, 1)

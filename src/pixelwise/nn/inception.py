@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.nn.embeddings import Embedding
-from pixelwise.nn.weight_files import fill
+from pixelwise.nn.weight_files import load, read
 
 HINT = "give the state dictionary of the Inception of 2015-12-05, as pytorch-fid and torch-fidelity have it"
 
@@ -34,9 +34,10 @@ class InceptionEmbedding(Embedding):
     def __init__(self, weights: Path) -> None:
         super().__init__()
         self.name, self.size, self.dimension = "inception2015", (299, 299), 2048
+        stored = read(weights, HINT)
         with torch.device("meta"):
             self.network = network()
-        fill(self.network, weights, HINT)
+        load(self.network, stored, weights, HINT)
         self.network.fc = nn.Identity()
         self.requires_grad_(False).eval()
 
