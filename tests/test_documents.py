@@ -18,6 +18,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/protocols.md",
+    "docs/image-metrics.md",
     "docs/onnx.md",
     "docs/pose-networks.md",
     "docs/video.md",
