@@ -30,9 +30,7 @@ def layout_of(image: Image.Image, name: str) -> str:
     """
     tags = getattr(image, "tag_v2", {})
     if tags.get(PLANES) == SEPARATE and max(tags.get(BITS, (8,))) > 8:
-        raise DataError(
-            f"{name}: its channels of 16 bits lie one after the other", "save it interleaved, or as PNG"
-        )
+        raise DataError(f"{name}: its channels of 16 bits lie one after the other", "save it interleaved, or as PNG")
     arguments = image.tile[0][3] if image.tile else ""  # type: ignore[attr-defined]
     layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return layout if isinstance(layout, str) and ";16" in layout and not layout.startswith("I") else ""
@@ -52,6 +50,6 @@ def high(image: Image.Image, layout: str) -> NDArray[np.uint16]:
     """Return the high bytes in their places, uint16 `(H, W, C)`; of grey with alpha the whole numbers."""
     values = np.asarray(image).astype(np.uint16)
     if layout.startswith("LA"):
-        return values[..., ::2] << 8 | values[..., 1::2]
+        return (values[..., ::2] << 8 | values[..., 1::2]).astype(np.uint16)
     values <<= 8
     return values

@@ -100,7 +100,7 @@ def _documents(image: Image.Image, keeps: Collection[Part], notes: list[str]) ->
 def _deep(
     values: NDArray[np.uint16], clear: object, keeps: Collection[Part], profile: bytes, exif: bytes, notes: list[str]
 ) -> Picture:
-    """Return the picture of `values` `(H, W, C)`, grey or RGB, and alpha if C is even; else the colour `clear` is transparent."""
+    """Return the picture of `values` `(H, W, C)`, grey or RGB, then alpha if C is even; else the colour `clear` is hidden."""
     height, width, channels = values.shape
     colours = values[..., : 3 if channels > 2 else 1]
     pixels = np.empty((height, width, 3), np.float32)
@@ -134,7 +134,9 @@ def _picture(image: Image.Image, keeps: Collection[Part], name: str, notes: list
         if alpha is not None:
             alpha[rows] = np.asarray(seen)[..., 3]
             seen = seen.convert("RGB")
-        pixels[rows] = np.asarray(ImageCms.applyTransform(strip.convert(mode), through) if through else rgb(seen, name, told))
+        if through:
+            seen = through.apply(strip if mode == "CMYK" else rgb(seen, name, told).convert(mode))
+        pixels[rows] = np.asarray(rgb(seen, name, told))
     exif = exif_of(image, notes) if "exif" in keeps else b""
     return _whole(pixels, alpha, profile if mode == "RGB" else b"", exif, notes)
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ def write_png(path: Path, pixels: Tensor, alpha: Alpha | None = None, profile: b
     squeeze, above = zlib.compressobj(), np.zeros((1, stride), np.uint8)
     kind = RGB if alpha is None else RGBA
     with path.open("wb") as file:
-        file.write(SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, kind, 0, 0, 0)))
+        header = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, kind, 0, 0, 0)
+        file.write(SIGNATURE + _chunk(b"IHDR", header))
         if profile:
             file.write(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
         if exif:
@@ -51,7 +53,7 @@ def write_png(path: Path, pixels: Tensor, alpha: Alpha | None = None, profile: b
         file.write(_chunk(b"IDAT", squeeze.flush()) + _chunk(b"IEND", b""))
 
 
-def rows_of(pixels: Tensor, alpha: Alpha | None, band: Tile, order: str) -> NDArray[np.unsignedinteger]:
+def rows_of(pixels: Tensor, alpha: Alpha | None, band: Tile, order: Literal["<", ">"]) -> NDArray[np.unsignedinteger]:
     """Return a band of a picture and its alpha as a file holds it, `(height, width, C)`, its bytes in `order` "<" or ">"."""
     colours = band.of(pixels).permute(1, 2, 0).numpy()
     rows = colours if alpha is None else np.dstack([colours, alpha(band).numpy()])

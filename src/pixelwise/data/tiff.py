@@ -1,4 +1,4 @@
-"""A TIFF of 16 bits, which Pillow does not write; not compressed, for numbers of 16 bits hardly are by what all readers know."""
+"""A TIFF of 16 bits, which Pillow does not write; not compressed, so that the places of its strips are known beforehand."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ def write_tiff(path: Path, pixels: Tensor, alpha: Alpha | None = None, profile: 
     with path.open("wb") as file:
         file.write(tags.tobytes().removeprefix(b"Exif\0\0"))
         for strip in strips:
-            file.write(rows_of(pixels, alpha, strip, "<").tobytes())
+            file.write(rows_of(pixels, alpha, strip, "<" if tags.endian == "<" else ">").tobytes())

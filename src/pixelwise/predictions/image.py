@@ -84,7 +84,7 @@ class ImagePrediction(Prediction):
         if own and len(self.pixels) == 3:
             own(path, self.pixels, self._alpha(self.pixels.dtype), carried.profile, carried.exif)
             return
-        kept = {"icc_profile": carried.profile, "exif": carried.exif} if holds else {}
+        kept: dict[str, Any] = {"icc_profile": carried.profile, "exif": carried.exif} if holds else {}
         (self.answer() if "alpha" in holds else self.render()).save(path, **{name: data for name, data in kept.items() if data})
 
     def to_json(self) -> dict[str, Any]:
