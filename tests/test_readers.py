@@ -13,6 +13,7 @@ from PIL import Image
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.datasets import (
+    image_folder,
     keypoints_asf,
     keypoints_coco,
     keypoints_csv,
@@ -429,3 +430,56 @@ def test_labels_do_not_lead_out_of_their_folder(tmp_path: Path, name: str) -> No
     (tmp_path / "set" / "keypoints.json").write_text(json.dumps({"items": [{"file": name, "points": [[1, 2]]}]}))
     with pytest.raises(DataError, match="is not below"):
         keypoints_json.Config(root=str(tmp_path / "set")).open("train")
+
+
+class TestImageFolder:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        for name in ("a/0", "a/deep/1", "b/0", "c/7"):
+            image(tmp_path / f"{name}.png", value=len(name))
+        return tmp_path
+
+    def test_a_folder_of_anything_is_parted_by_name(self, root: Path) -> None:
+        config = image_folder.Config(root=str(root), val_fraction=0.25)
+        train, val = config.open("train"), config.open("val")
+        assert sorted(keys(train) + keys(val)) == ["a/0.png", "a/deep/1.png", "b/0.png", "c/7.png"]
+        assert len(val) == 1 and train.fields == ("image",)
+        sample = val.sample(0, ("image",))
+        assert sample["image"].tensors()[""].shape == (3, 6, 8) and sample["image"].frame.size == (6, 8)
+        source = val.source(0, "image")
+        assert source is not None and source.path == root / val.key(0)
+
+    def test_entries_name_folders_at_any_depth_and_single_files(self, root: Path) -> None:
+        config = image_folder.Config(root=str(root), train=("a/deep", "b", "a/deep/1.png"), val=("a/0.png",), test=("c",))
+        assert keys(config.open("train")) == ["a/deep/1.png", "b/0.png"]
+        assert keys(config.open("val")) == ["a/0.png"] and keys(config.open("test")) == ["c/7.png"]
+
+    def test_val_is_a_share_of_the_train_entries_where_none_is_named(self, root: Path) -> None:
+        config = image_folder.Config(root=str(root), train=("a",), val_fraction=0.5)
+        assert sorted(keys(config.open("train")) + keys(config.open("val"))) == ["a/0.png", "a/deep/1.png"]
+        assert len(config.open("train")) == 1
+
+    def test_splits_of_their_own(self, tmp_path: Path) -> None:
+        for name in ("train/x/0", "train/y/0", "val/0"):
+            image(tmp_path / f"{name}.png")
+        config = image_folder.Config(root=str(tmp_path))
+        assert keys(config.open("train")) == ["train/x/0.png", "train/y/0.png"] and keys(config.open("val")) == ["val/0.png"]
+        with pytest.raises(DataError, match="no split 'test'"):
+            config.open("test")
+
+    def test_mistakes_are_explained(self, root: Path) -> None:
+        cases: dict[str, dict[str, tuple[str, ...]]] = {
+            "no such folder or picture": {"train": ("a", "depe")},
+            "is in train and in val": {"train": ("a",), "val": ("b", "a/deep")},
+            "not below": {"train": ("../elsewhere",)},
+            "nothing to train on": {"val": ("a",)},
+        }
+        for message, entries in cases.items():
+            with pytest.raises(DataError, match=message):
+                image_folder.Config(root=str(root), **entries).open("train")
+        with pytest.raises(DataError) as caught:
+            image_folder.Config(root=str(root), train=("a/depe",)).open("train")
+        assert caught.value.hint == "did you mean 'deep'?"
+        (root / "empty").mkdir()
+        with pytest.raises(DataError, match=r"no images in .*empty"):
+            image_folder.Config(root=str(root), train=("empty",)).open("train")

@@ -146,6 +146,9 @@ class Augment(Config):
     """How much training samples are varied; each number is the largest change, 0 is none."""
 
     flip: Annotated[Fraction, Setting(description="probability of a horizontal mirror")] = 0.0
+    quarter_turns: Annotated[
+        Fraction, Setting(description="probability of a turn by 0, 90, 180 or 270 degrees, each as likely; copies pixels exactly")
+    ] = 0.0
     rotate: Annotated[float, Setting(ge=0, le=180, description="degrees, either way")] = 0.0
     scale: Annotated[tuple[float, float], Setting(description="smallest and largest zoom, log-uniform")] = (1.0, 1.0)
     translate: Annotated[Fraction, Setting(description="shift as a fraction of the size, in whole pixels")] = 0.0
@@ -164,18 +167,20 @@ class Augment(Config):
         """Draw one augmentation; every setting has its own random number, so changing one leaves the others alone.
 
         Args:
-            rng: Source of exactly 11 uniform numbers.
+            rng: Source of exactly 12 uniform numbers.
             base_size: (height, width) of `view.base(sample)`.
             view: What the network sees.
 
         Returns:
             The homography from the base to `view.size`: the fit or a random whole-pixel crop, then zoom and rotation
-            about the centre, shift and mirror. A crop without zoom and rotation copies pixels exactly.
+            about the centre, shift, mirror and quarter turns. A crop without zoom and rotation copies pixels exactly.
         """
-        u = rng.random(11).tolist()
-        matrix = self._turn(u[:5], _fit(u[5:7], base_size, view), view.size)
+        u = rng.random(12).tolist()
+        turns = int(u[11] / self.quarter_turns * 4) if u[11] < self.quarter_turns else 0
+        upright = view.model_copy(update={"size": view.size[::-1]}) if turns % 2 else view
+        matrix = _quarter_turns(turns, upright.size) @ self._turn(u[:5], _fit(u[5:7], base_size, upright), upright.size)
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
-        changes = [limit * (2 * v - 1) for limit, v in zip(limits, u[7:], strict=True)]
+        changes = [limit * (2 * v - 1) for limit, v in zip(limits, u[7:11], strict=True)]
         brightness, contrast, saturation, hue = changes
         colour = Photometric(1 + brightness, 1 + contrast, 1 + saturation, hue) if any(limits) else None
         return Draw(matrix, view.size, colour)
@@ -204,6 +209,18 @@ def require_twins(skeleton: Skeleton, augment: Augment, flip_test: bool) -> None
         what = f"{setting} mirrors pictures, but {', '.join(alone[:3])} has a side and no twin that takes its name"
         hint = "set augment.flip=0 and task.flip_test=false, or pair the points with swap in the data"
         raise UsageError(what, hint)
+
+
+def _quarter_turns(count: int, size: Size) -> Matrix:
+    """Return so many clockwise quarter turns of a picture of `size` (height, width) onto its own place or its transposed."""
+    height, width = size
+    turns = {
+        0: [[1, 0, 0], [0, 1, 0]],
+        1: [[0, -1, height], [1, 0, 0]],
+        2: [[-1, 0, width], [0, -1, height]],
+        3: [[0, 1, 0], [-1, 0, width]],
+    }
+    return np.array([*turns[count], [0, 0, 1]], np.float64)
 
 
 def _fit(u: list[float], base_size: Size, view: View) -> Matrix:

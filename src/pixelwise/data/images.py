@@ -125,6 +125,16 @@ def stored_palette(source: Path | bytes) -> tuple[int, ...]:
         return tuple(image.getpalette() or ()) if image.mode == "P" and image.format == "PNG" else ()
 
 
+def single_channel(source: Path | bytes) -> bool:
+    """Tell from the file's header whether it holds one channel; a palette holds colours.
+
+    Raises:
+        DataError: As `decode_image`.
+    """
+    with _opened(source, PIXEL_LIMIT, load=False) as image:
+        return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+
+
 def decode_labels(
     source: Path | bytes,
     classes: int,

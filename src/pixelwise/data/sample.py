@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.homography import Matrix, Size, area_growth, is_mirror, transform_points
+from pixelwise.geometry.homography import Matrix, Size, area_growth, is_mirror, scaling, transform_points
 from pixelwise.geometry.presence import Presence as Presence
 from pixelwise.geometry.warp import warp_depth, warp_image, warp_labels, warp_marks, warp_normals
 
@@ -50,6 +50,33 @@ class Image(Field):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the pixels (C, H, W)."""
+        return {"": self.pixels}
+
+
+@dataclass(frozen=True, eq=False)
+class FineImage(Field):
+    """A picture on a grid `scale` times as fine as that of the other fields, which its frame is of; moves as they do.
+
+    Attributes:
+        pixels: (C, scale H, scale W), uint8 [0, 255] or floating [0, 1].
+        frame: Of the coarse grid: its size is (H, W).
+        scale: Fine pixels per coarse pixel.
+        grey: Whether its file holds one channel, of which the pixels are three copies.
+    """
+
+    pixels: Tensor
+    frame: Frame
+    scale: int
+    grey: bool = False
+
+    def warp(self, matrix: Matrix, size: Size) -> FineImage:
+        """Return the picture moved by the homography that moves the coarse grid by `matrix` onto `size`."""
+        fine = scaling(self.scale, self.scale) @ matrix @ scaling(1 / self.scale, 1 / self.scale)
+        pixels = warp_image(self.pixels, fine, (self.scale * size[0], self.scale * size[1]))
+        return FineImage(pixels, self.frame.then(matrix, size), self.scale, self.grey)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the pixels (C, scale H, scale W)."""
         return {"": self.pixels}
 
 

@@ -20,6 +20,7 @@ from pixelwise.geometry.homography import Matrix, Size, jacobian, scaling, trans
 from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.geometry.unknown import UNKNOWN
 
+TRANSPOSED = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 LARGE = 2**25
 """Pixels above which a picture is not turned into floats as a whole."""
 MOST_SAMPLES = 16
@@ -50,6 +51,7 @@ def warp_image(
     Returns:
         (C, height, width), dtype of `image`; uint8 is rounded to the nearest level.
     """
+    image, matrix = _untransposed(image, matrix)
     placed = _placement(matrix, (image.shape[-2], image.shape[-1]))
     if placed is None or math.prod(placed.size) > 4 * (math.prod(size) + image[0].numel()):  # a great zoom is cropped first
         most = math.prod(size) * LARGE // max(LARGE, image[0].numel())
@@ -135,6 +137,12 @@ def _floating(image: Tensor) -> Tensor:
 
 def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype) if dtype.is_floating_point else values.round_().clamp_(0, 255).to(dtype)
+
+
+def _untransposed(maps: Tensor, matrix: Matrix) -> tuple[Tensor, Matrix]:
+    """Transpose the maps (..., H, W) where the homography swaps the axes, as quarter turns do, so that it keeps them."""
+    (a, b, _), (c, d, _), _ = matrix.tolist()
+    return (maps.transpose(-1, -2), matrix @ TRANSPOSED) if b and c and not a and not d else (maps, matrix)
 
 
 def _placement(matrix: Matrix, source: Size) -> Placement | None:
@@ -236,6 +244,7 @@ def _derivatives(matrix: Matrix, size: Size) -> list[Matrix]:
 
 def _nearest(maps: Tensor, matrix: Matrix, size: Size, fill: float) -> Tensor:
     """Take the source pixel (..., H, W) that each destination pixel's centre falls into."""
+    maps, matrix = _untransposed(maps, matrix)
     placed = _placement(matrix, (maps.shape[-2], maps.shape[-1]))
     if placed and placed.size == maps.shape[-2:]:
         return _place(maps, placed, size, fill)

@@ -40,6 +40,20 @@ def l2_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> 
     return masked_mean(_difference(prediction, target, valid).square(), valid)
 
 
+def charbonnier_loss(
+    prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, epsilon: float = 1e-3
+) -> Tensor:
+    """Return the mean of sqrt(d^2 + epsilon^2), an L1 that is smooth at 0 (Charbonnier et al. 1994; Lai et al. 2017).
+
+    Args:
+        prediction: Any shape.
+        target: Same shape; may be NaN where not valid.
+        valid: bool, broadcastable to `prediction`; None means everywhere.
+        epsilon: Below which it is a parabola, in the unit of the prediction; > 0.
+    """
+    return masked_mean((_difference(prediction, target, valid).square() + epsilon**2).sqrt(), valid)
+
+
 def smooth_l1_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, beta: float = 1.0) -> Tensor:
     """Return the mean of d^2 / (2 beta) where d = |prediction - target| < beta, else of d - beta / 2 (Girshick 2015).
 
