@@ -131,7 +131,7 @@ def single_channel(source: Path | bytes) -> bool:
     Raises:
         DataError: As `decode_image`.
     """
-    with _opened(source, PIXEL_LIMIT, load=False) as image:
+    with opened(source, PIXEL_LIMIT, load=False) as image:
         return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
 
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from pixelwise.codecs.chroma import BINS, GREY, UNIT, ChromaBinsCodec, ChromaCodec, ChromaHybridCodec
 from pixelwise.color.chroma import nearest_bin, smoothed
+from pixelwise.color.levels import depth_of, eight_bits, levels
 from pixelwise.color.spaces import lab_of_srgb, srgb_of_lightness
 from pixelwise.data.augment import Augment, View
+from pixelwise.data.carried import EVERYTHING
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import world
 from pixelwise.data.sample import Batch, Sample
@@ -105,6 +107,7 @@ class Task(BaseTask):
 
     codec: ChromaCodec
     fields = ("image",)
+    keeps = EVERYTHING
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
@@ -196,12 +199,12 @@ class Task(BaseTask):
         image = image_of(sample)
         height, width = image.shape[-2:]
         grey = torch.empty(1, height, width, dtype=torch.uint8)
-        pixels = torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1)
+        pixels = torch.empty(height, width, 3, dtype=depth_of(image)).permute(2, 0, 1)
         for place in bands(Tile(0, 0, height, width), most=BAND // 16):
             lightness = lab_of_srgb(unit(place.of(image)))[:1]
             ab = warp_maps(maps, translation(-place.left, -place.top) @ to_own, (place.height, place.width))
-            place.of(pixels).copy_(_eight_bits(srgb_of_lightness(torch.cat([lightness, ab]))))
-            place.of(grey).copy_(_eight_bits(srgb_of_lightness(torch.cat([lightness, torch.zeros_like(ab)])))[:1])
+            place.of(pixels).copy_(levels(srgb_of_lightness(torch.cat([lightness, ab])), pixels.dtype))
+            place.of(grey).copy_(eight_bits(srgb_of_lightness(torch.cat([lightness, torch.zeros_like(ab)])))[:1])
         colours = bool((image != image[:1]).any())
         notes = ("the picture has colours: only its lightness was used",) if colours else ()
         return ImagePrediction(grey, pixels, notes=notes)
@@ -251,10 +254,6 @@ def _thinned(image: Tensor) -> Tensor:
     """Return every so many pixels of an image, so that about 64 x 64 are left, none of them averaged."""
     step = [max(1, side // ALONG) for side in image.shape[-2:]]
     return image[:, :: step[0], :: step[1]]
-
-
-def _eight_bits(srgb: Tensor) -> Tensor:
-    return (srgb * 255).round_().to(torch.uint8)
 
 
 def _drawn_hints(ab: Tensor) -> Tensor:
