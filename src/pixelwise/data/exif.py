@@ -37,7 +37,7 @@ def exif_of(image: Image.Image, notes: list[str]) -> bytes:
     """
     try:
         with warnings.catch_warnings(action="error"):
-            kept = _kept(image.getexif())
+            kept = _kept(_read(image))
             written = kept.tobytes() if len(kept) else b""
     except (*DECODING_ERRORS, TypeError, AttributeError, OverflowError, ArithmeticError):
         note(notes, "its EXIF data are damaged and left out")
@@ -46,6 +46,15 @@ def exif_of(image: Image.Image, notes: list[str]) -> bytes:
         note(notes, f"its EXIF data, {len(written)} bytes, are left out: at most {LIMIT} fit into every format")
         return b""
     return written
+
+
+def _read(image: Image.Image) -> Image.Exif:
+    """Read anew what may have been read for its orientation: of damaged data Pillow tells only the first time."""
+    if "exif" not in image.info:
+        return image.getexif()
+    found = Image.Exif()
+    found.load(image.info["exif"])
+    return found
 
 
 def _kept(found: Image.Exif) -> Image.Exif:

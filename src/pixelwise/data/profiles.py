@@ -25,7 +25,7 @@ def profile_of(image: Image.Image, notes: list[str]) -> tuple[bytes, str]:
         note(notes, f"its ICC profile, {len(data)} bytes, is left out: at most {LIMIT} are kept")
     elif not (HEADER < size <= len(data) and data[36:40] == b"acsp" and _opens(data)):
         note(notes, "its ICC profile is damaged and left out")
-    elif space != "RGB" and space != mode_of(image):
+    elif space != mode_of(image) and (space, mode_of(image)) != ("RGB", "L"):  # grey pixels may be described as RGB
         note(notes, "its ICC profile is not one of its colours and left out")
     else:
         return data[:size], space
