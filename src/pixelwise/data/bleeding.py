@@ -12,9 +12,9 @@ from torch.nn import functional
 from pixelwise.color.levels import levels, unit
 from pixelwise.geometry.tiles import Tile, bands
 
-REACH = 64
+REACH = 32
 """Rows beyond a band whose colours reach into it."""
-BAND = 2**22
+BAND = 2**20
 """Pixels that are filled at a time."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelwise.data.images import strips
 from pixelwise.errors import DataError
 
 WHOLE = ("RGB;16", "RGBX;16", "RGBA;16", "LA;16")
@@ -48,8 +49,18 @@ def take(image: Image.Image, layout: str, low: bool = False) -> None:
 
 def high(image: Image.Image, layout: str) -> NDArray[np.uint16]:
     """Return the high bytes in their places, uint16 `(H, W, C)`; of grey with alpha the whole numbers."""
-    values = np.asarray(image).astype(np.uint16)
-    if layout.startswith("LA"):
-        return (values[..., ::2] << 8 | values[..., 1::2]).astype(np.uint16)
-    values <<= 8
+    pairs = layout.startswith("LA")
+    values = np.empty((image.height, image.width, 2 if pairs else len(image.getbands())), np.uint16)
+    for top, strip in strips(image):
+        part, rows = np.asarray(strip), values[top : top + strip.height]
+        rows[:] = part[..., ::2] if pairs else part
+        rows <<= 8
+        if pairs:
+            rows |= part[..., 1::2]
     return values
+
+
+def add_low(values: NDArray[np.uint16], image: Image.Image) -> None:
+    """Add the low bytes of each number."""
+    for top, strip in strips(image):
+        values[top : top + strip.height] |= np.asarray(strip)

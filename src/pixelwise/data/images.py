@@ -270,6 +270,9 @@ def _open(stream: BinaryIO, name: str) -> Image.Image:
         try:
             return Image.open(stream, formats=FORMATS)
         except DECODING_ERRORS as error:
+            if "MAX_TEXT_CHUNK" in str(error) or "MAX_TEXT_MEMORY" in str(error):
+                what = "a profile or text in it inflates beyond what any picture needs"
+                raise DataError(f"{name}: {what}", "save it again without") from None
             if "runcated" in str(error):
                 raise DataError(f"{name}: image file is truncated", SKIP_HINT) from None
             raise DataError(f"{name}: not a readable {', '.join(FORMATS)} image", SKIP_HINT) from None
@@ -356,15 +359,15 @@ def rgb(image: Image.Image, name: str, notes: list[str] | None) -> Image.Image:
     Raises:
         DataError: Its pixels have no known range.
     """
+    if image.mode.startswith("I"):
+        note(notes, "16-bit images are scaled to 8 bits")
+        return Image.fromarray(_on_white(sixteen_bits(image, name), image.info.get("transparency"), notes)).convert("RGB")
     if image.has_transparency_data:
         note(notes, ON_WHITE)
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):
-        note(notes, "16-bit images are scaled to 8 bits")
-        return Image.fromarray(_eight_bits(sixteen_bits(image, name))).convert("RGB")
     if image.mode == "F":
         raise DataError(f"{name}: floating point pixels have no known range", "save it with 8 or 16 bits")
     note(notes, f"{MODE_NAMES.get(image.mode, image.mode)} images are turned into RGB")
@@ -386,9 +389,13 @@ def sixteen_bits(image: Image.Image, name: str) -> NDArray[np.uint16]:
     return values.astype(np.uint16)
 
 
-def _eight_bits(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Map [0, 65535] to [0, 255] so that both ends are kept: 65535 = 255 * 257."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _on_white(values: NDArray[np.uint16], clear: object, notes: list[str] | None) -> NDArray[np.uint8]:
+    """Map [0, 65535] to [0, 255] so that both ends are kept, 65535 = 255 * 257, and the value `clear` to white."""
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(clear, int):
+        note(notes, ON_WHITE)
+        grey[values == clear] = 255
+    return grey
 
 
 def note(notes: list[str] | None, text: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelwise.data.bleeding import bleed
 from pixelwise.data.carried import EVERYTHING, Carried, Part
-from pixelwise.data.deep import WHOLE, high, layout_of, take
+from pixelwise.data.deep import WHOLE, add_low, high, layout_of, take
 from pixelwise.data.exif import exif_of
 from pixelwise.data.images import MODE_NAMES, ON_WHITE, PIXEL_LIMIT, loaded, name_of, note, opened, rgb, sixteen_bits, strips
 from pixelwise.data.profiles import profile_of, to_srgb
@@ -65,7 +65,7 @@ def read_picture(source: Path | bytes, keeps: Collection[Part] = EVERYTHING, *, 
         values, (profile, exif), clear = high(image, layout), _documents(image, keeps, notes), image.info.get("transparency")
     if not layout.startswith("LA"):
         with opened(source, pixel_limit, prepare=partial(take, layout=layout, low=True)) as image:
-            values |= np.asarray(image)
+            add_low(values, image)
     return _deep(values, clear, keeps, profile, exif, notes)
 
 
