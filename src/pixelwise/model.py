@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
+from pixelwise.data.pictures import picture_of, read_picture, reading_bytes
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
 from pixelwise.engine.precision import autocast, resolve
 from pixelwise.errors import DataError, ModelError, UsageError, did_you_mean
@@ -31,6 +32,7 @@ from pixelwise.memory import available, binary, give_back, resident
 from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
 from pixelwise.overrides import parse_bytes
 from pixelwise.prediction import Prediction
+from pixelwise.predictions.image import ImagePrediction
 from pixelwise.stored import COPY_HINT, Description, deployed, first_line, folder_of, restored
 from pixelwise.task import BAND, PixelTask, Task
 
@@ -72,13 +74,16 @@ class Model:
 
         Args:
             image: A path, a Pillow image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)`; uint8, or floats in
-                [0, 1]. For a task that reads a label map: a path to an index or palette image, or `(H, W)` indices.
+                [0, 1]. For a task that reads a label map: a path to an index or palette image, or `(H, W)` indices. What
+                comes with a path or a Pillow image, such as transparency, goes with the answer if the task `keeps` it.
 
         Raises:
             DataError: The image cannot be read or is not RGB or grey.
             UsageError: It does not fit into `memory`.
         """
         name = self.task.inputs[0]
+        if self.task.keeps and name not in self.description.labels_in and isinstance(image, str | Path | PillowImage.Image):
+            return self._keeping(name, image)
         field = self._field(name, image)
         key = str(image) if isinstance(image, str | Path) else "image"
         return self.predict([Sample(key, {name: field})])[0]
@@ -96,14 +101,27 @@ class Model:
         pixels = decode_image(Path(image), pixel_limit=limit) if isinstance(image, str | Path) else to_pixels(image)
         return Image(pixels, Frame.of(pixels.shape[-2:]))
 
-    def _readable(self, path: Path) -> int:
-        """Return how many pixels can be read, having looked at the header of `path`."""
-        limit = max(0, self._room()) // READING
+    def _keeping(self, name: str, image: str | Path | PillowImage.Image) -> Prediction:
+        """Predict for a picture whose answer, a picture too, goes on with what came with it."""
+        keeps = self.task.keeps
+        if isinstance(image, PillowImage.Image):
+            key, picture = "image", picture_of(image, keeps)
+        else:
+            key, path = str(image), Path(image)
+            picture = read_picture(path, keeps, pixel_limit=self._readable(path, reading_bytes(path, keeps)))
+        field = Image(picture.pixels, Frame.of(picture.pixels.shape[-2:]))
+        (answer,) = self.predict([Sample(key, {name: field})])
+        assert isinstance(answer, ImagePrediction)
+        return replace(answer, carried=picture.carried, notes=(*picture.notes, *answer.notes))
+
+    def _readable(self, path: Path, each: int = READING) -> int:
+        """Return how many pixels can be read, each taking so many bytes, having looked at the header of `path`."""
+        limit = max(0, self._room()) // each
         height, width = image_size(path, pixel_limit=2**62)
         if height * width > limit:
-            what = f"reading {width}x{height} pixels takes {binary(height * width * READING)}"
+            what = f"reading {width}x{height} pixels takes {binary(height * width * each)}"
             hint = "shrink the image" if self.memory is None else "raise memory"
-            raise DataError(f"{path}: {what}, and {binary(limit * READING)} of the memory are left", hint)
+            raise DataError(f"{path}: {what}, and {binary(limit * each)} of the memory are left", hint)
         return limit
 
     def _room(self) -> int:
@@ -147,7 +165,7 @@ class Model:
         if not isinstance(self.task, PixelTask):
             plan = self._plan(frame.size, self._tiling.assembled(frame.size))
             (decoded,) = self.task.decode(self.outputs(collate([seen]), plan), [sample], [frame])
-            whole: Prediction = replace(decoded, notes=plan.notes)
+            whole: Prediction = replace(decoded, notes=(*decoded.notes, *plan.notes))
             return whole
         prediction: Prediction = self.task.blank(sample)
         plan = self._plan(frame.size, prediction.nbytes, self.task.mirrors, self.task.turns)
@@ -162,7 +180,7 @@ class Model:
         for place, maps in plan.parts(see):
             for band in bands(place, most=BAND // len(maps)):
                 self.task.paint(prediction, band, band.within(place).of(maps))
-        return replace(prediction, notes=plan.notes)
+        return replace(prediction, notes=(*prediction.notes, *plan.notes))
 
     @cached_property
     def _tiling(self) -> Tiling:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from pixelwise.color.levels import eight_bits
 from pixelwise.errors import UsageError
 
 EXACT = (".png", ".tif", ".tiff", ".bmp")
@@ -19,8 +20,8 @@ EXACT = (".png", ".tif", ".tiff", ".bmp")
 
 
 def to_pillow(pixels: Tensor) -> PillowImage.Image:
-    """Turn uint8 `(C, H, W)` with 1 or 3 channels into a Pillow image."""
-    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    """Turn `(C, H, W)` with 1 or 3 channels, uint8, uint16 or floating in [0, 1], into a Pillow image of 8 bits."""
+    array = eight_bits(pixels).permute(1, 2, 0).contiguous().numpy()
     return PillowImage.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
@@ -29,7 +30,7 @@ class Prediction(ABC):
     """What the model says about one image.
 
     Attributes:
-        image: The image it was asked about, uint8 `(C, H, W)`.
+        image: The image it was asked about, `(C, H, W)`, uint8, or floating in [0, 1] if it was read with 16 bits.
         notes: What the user should know about how the answer came about.
         suffixes: Of the files that can hold the answer, beside `.json`.
     """

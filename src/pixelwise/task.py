@@ -9,7 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
+from pixelwise.color.levels import unit as unit
 from pixelwise.data.augment import Augment, View
+from pixelwise.data.carried import Part
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.sample import Batch, Image, Sample
 from pixelwise.errors import UsageError
@@ -23,11 +25,6 @@ from pixelwise.prediction import Prediction
 Predictor = Callable[[Sample], Prediction]
 BAND = 2**24
 """Values of the maps that are decoded at a time."""
-
-
-def unit(pixels: Tensor) -> Tensor:
-    """Turn uint8 pixels into floats in [0, 1]; a pretrained encoder normalises them further by its own statistics."""
-    return pixels.float() / 255
 
 
 def mirrored(batch: Batch) -> Tensor:
@@ -48,7 +45,7 @@ def full_resolution(built: nn.Module, network: NetworkConfig) -> nn.Module:
 
 
 def image_of(sample: Sample, name: str = "image") -> Tensor:
-    """Return the pixels of an Image field, uint8 `(C, H, W)`."""
+    """Return the pixels of an Image field, uint8 `(C, H, W)`; floating only for a task that keeps "bits"."""
     field = sample[name]
     assert isinstance(field, Image)
     return field.pixels
@@ -81,6 +78,9 @@ class Task(ABC):
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
+        keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
+            colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
+            floating pixels in [0, 1].
     """
 
     codec: Any
@@ -92,6 +92,7 @@ class Task(ABC):
     primary: str
     minimised: bool = False
     simultaneous: bool = False
+    keeps: tuple[Part, ...] = ()
 
     def __init__(self, config: Any, meta: Meta) -> None:
         self.config = config

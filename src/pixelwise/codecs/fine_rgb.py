@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.codecs.codec import Codec
+from pixelwise.color.levels import levels
 from pixelwise.losses.regression import charbonnier_loss, l1_loss, l2_loss
 
 Loss = Literal["l1", "l2", "charbonnier"]
@@ -47,9 +48,9 @@ class FineRGBCodec(Codec[Tensor]):
         """Return the pictures `(..., 3, s H, s W)` of sheets, not clipped."""
         return functional.pixel_shuffle(sheets, self.factor)
 
-    def decode(self, outputs: Tensor) -> Tensor:
-        """Return the nearest uint8 pictures; values beyond [0, 1] are clipped."""
-        return (self.picture(outputs) * 255).round().clamp(0, 255).to(torch.uint8)
+    def decode(self, outputs: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+        """Return the nearest pictures of `dtype`, uint8 or uint16; values beyond [0, 1] are clipped."""
+        return levels(self.picture(outputs), dtype)
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Return `rgb` in [0, 1], not rounded."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelwise.codecs.codec import Codec
+from pixelwise.color.levels import levels
 from pixelwise.losses.regression import l1_loss
 
 
@@ -27,9 +28,9 @@ class RGBCodec(Codec[Tensor]):
         """
         return image.float() / 127.5 - 1 if image.dtype == torch.uint8 else image * 2 - 1
 
-    def decode(self, outputs: Tensor) -> Tensor:
-        """Return the nearest uint8 image to outputs `(..., 3, H, W)`; values beyond [-1, 1] are clipped."""
-        return (self._unit(outputs) * 255).round().to(torch.uint8)
+    def decode(self, outputs: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+        """Return the nearest image of `dtype`, uint8 or uint16, to outputs `(..., 3, H, W)`, clipped to [-1, 1]."""
+        return levels(self._unit(outputs), dtype)
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """Return `rgb` in [0, 1], not rounded."""

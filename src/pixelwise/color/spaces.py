@@ -16,6 +16,10 @@ WHITE = (0.95047, 1.0, 1.08883)
 """XYZ of D65 for the observer of two degrees."""
 EPSILON, KAPPA = 0.008856, 7.787
 """Where CIELAB's cube root becomes a line, and that line's slope."""
+HALF_STEP = 0.5 / 255
+"""How far beyond its end a channel rounds to the same 8 bits."""
+BISECTIONS = 10
+"""Which settle a chroma of 100 to a tenth."""
 YCBCR_OF_RGB = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
 YCBCR_OFFSET = (16.0, 128.0, 128.0)
 """ITU-R BT.601, studio range, to the digits of MATLAB's rgb2ycbcr: Y from 16 to 235."""
@@ -78,3 +82,26 @@ def ycbcr_of_srgb(srgb: Tensor) -> Tensor:
 def srgb_of_ycbcr(ycbcr: Tensor) -> Tensor:
     """Return sRGB in [0, 1] of BT.601 YCbCr, the inverse of `ycbcr_of_srgb`; nothing is clipped."""
     return _mixed(ycbcr - _column(YCBCR_OFFSET, ycbcr), _inverse(YCBCR_OF_RGB))
+
+
+def srgb_of_lightness(lab: Tensor) -> Tensor:
+    """Return sRGB in [0, 1] of the lightness and hue of CIELAB `(3, H, W)`; what no screen shows loses chroma until one does.
+
+    Clipping each channel instead, as is usual, would change how light a pixel is.
+    """
+    srgb = srgb_of_lab(lab)
+    beyond = ((srgb < -HALF_STEP) | (srgb > 1 + HALF_STEP)).any(-3)
+    if beyond.any():
+        srgb[:, beyond] = _desaturated(lab[:, beyond][:, None])[:, 0]
+    return srgb.clamp_(0, 1)
+
+
+def _desaturated(lab: Tensor) -> Tensor:
+    """Return sRGB of the most colourful colours `(3, 1, N)` of the same lightness and hue that a screen shows, by bisection."""
+    low, high = torch.zeros_like(lab[0]), torch.ones_like(lab[0])
+    for _ in range(BISECTIONS):
+        share = (low + high) / 2
+        srgb = srgb_of_lab(torch.cat([lab[:1], lab[1:] * share]))
+        shown = ((srgb >= -HALF_STEP) & (srgb <= 1 + HALF_STEP)).all(0)
+        low, high = torch.where(shown, share, low), torch.where(shown, high, share)
+    return srgb_of_lab(torch.cat([lab[:1], lab[1:] * low]))

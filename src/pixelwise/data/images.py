@@ -10,7 +10,7 @@ import io
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +29,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 PIXEL_LIMIT = 2**28
 """Pixels a file may declare before it is refused unread; 2**28 RGB pixels fill 0.8 GB."""
+ON_WHITE = "transparent images are laid on white"
 GREY = 128
 """The value of an unknown pixel in the file of a mask."""
 SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
@@ -49,7 +50,8 @@ _UPRIGHT = dict(
         strict=True,
     )
 )
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error, Warning)
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error, Warning)
+"""What Pillow raises where a file is not what it seems."""
 _limit_lock = threading.Lock()
 
 
@@ -69,7 +71,7 @@ def decode_image(source: Path | bytes, notes: list[str] | None = None, *, pixel_
     Raises:
         DataError: The file is missing, damaged, too large or no image.
     """
-    with _opened(source, pixel_limit) as image:
+    with opened(source, pixel_limit) as image:
         return _pixels(image, name_of(source), notes)
 
 
@@ -79,8 +81,17 @@ def pillow_pixels(image: Image.Image) -> Tensor:
     Raises:
         DataError: Its pixels are damaged or have no known range.
     """
+    return _pixels(loaded(image), "image", None)
+
+
+def loaded(image: Image.Image) -> Image.Image:
+    """Return an image that the caller opened with its pixels decoded, upright.
+
+    Raises:
+        DataError: Its pixels are damaged.
+    """
     _load(image, "image", 0)
-    return _pixels(_upright(image), "image", None)
+    return upright(image)
 
 
 def image_size(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
@@ -89,7 +100,7 @@ def image_size(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple
     Raises:
         DataError: As `decode_image`.
     """
-    with _opened(source, pixel_limit, load=False) as image:
+    with opened(source, pixel_limit, load=False) as image:
         turned = not _says_no_orientation(image) and _orientation(image) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -100,7 +111,7 @@ def is_indexed(source: Path | bytes) -> bool:
     Raises:
         DataError: As `decode_image`.
     """
-    with _opened(source, PIXEL_LIMIT, load=False) as image:
+    with opened(source, PIXEL_LIMIT, load=False) as image:
         return image.mode == "P" and image.format == "PNG"
 
 
@@ -110,7 +121,7 @@ def stored_palette(source: Path | bytes) -> tuple[int, ...]:
     Raises:
         DataError: As `decode_image`.
     """
-    with _opened(source, PIXEL_LIMIT, load=False) as image:
+    with opened(source, PIXEL_LIMIT, load=False) as image:
         return tuple(image.getpalette() or ()) if image.mode == "P" and image.format == "PNG" else ()
 
 
@@ -120,7 +131,7 @@ def single_channel(source: Path | bytes) -> bool:
     Raises:
         DataError: As `decode_image`.
     """
-    with _opened(source, PIXEL_LIMIT, load=False) as image:
+    with opened(source, PIXEL_LIMIT, load=False) as image:
         return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
 
 
@@ -148,11 +159,11 @@ def decode_labels(
         DataError: The file is unreadable or lossy, an index is out of range, or a colour is not in the palette.
     """
     name = name_of(source)
-    with _opened(source, pixel_limit) as image:
+    with opened(source, pixel_limit) as image:
         if image.format in ("JPEG", "MPO"):
             raise DataError(f"{name}: labels in a JPEG are altered by its compression", "save labels as PNG")
         labels = np.empty((image.height, image.width), np.uint8)
-        for top, strip in _strips(image):
+        for top, strip in strips(image):
             stored = _indices(strip, name, palette, top)
             wrong = (stored < 0) | ((stored >= classes) & (stored != ignore))
             if wrong.any():
@@ -176,11 +187,11 @@ def decode_values(source: Path | bytes, *, indexed: bool = False, pixel_limit: i
         DataError: The file is unreadable, lossy, or in colours.
     """
     name = name_of(source)
-    with _opened(source, pixel_limit) as image:
+    with opened(source, pixel_limit) as image:
         if image.format in ("JPEG", "MPO", "WEBP"):
             raise DataError(f"{name}: values in a {image.format} are altered by its compression", "save them as PNG")
         if image.mode not in (("L", "1", "P") if indexed else ("L",)) and not image.mode.startswith("I"):
-            what = _MODE_NAMES.get(image.mode, image.mode)
+            what = MODE_NAMES.get(image.mode, image.mode)
             raise DataError(f"{name}: a {what} image does not hold one value per pixel", "save them as a grey PNG of 16 bits")
         return np.asarray(image).astype(np.int32)
 
@@ -214,7 +225,20 @@ def _masks(stored: NDArray[np.int32]) -> str:
 
 
 @contextmanager
-def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterator[Image.Image]:
+def opened(
+    source: Path | bytes, pixel_limit: int, load: bool = True, prepare: Callable[[Image.Image], None] | None = None
+) -> Iterator[Image.Image]:
+    """Open an image file, and decode it upright unless `load` is False.
+
+    Args:
+        source: The file, or its contents.
+        pixel_limit: Largest accepted width x height.
+        load: Whether to decode its pixels.
+        prepare: Called with the opened image before that.
+
+    Raises:
+        DataError: As `decode_image`.
+    """
     name = name_of(source)
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
@@ -222,12 +246,14 @@ def _opened(source: Path | bytes, pixel_limit: int, load: bool = True) -> Iterat
             if image.width * image.height > pixel_limit:
                 what = f"{image.width}x{image.height} pixels are more than the limit of {pixel_limit}"
                 raise DataError(f"{name}: {what}", "shrink the image")
+            if prepare:
+                prepare(image)
             if load:
                 _load(image, name, len(source) if isinstance(source, bytes) else source.stat().st_size)
-                upright = _upright(image)
-                if upright is not image:
+                turned = upright(image)
+                if turned is not image:
                     image.close()  # a huge picture is not held twice
-                yield upright
+                yield turned
             else:
                 yield image
     except FileNotFoundError:
@@ -243,7 +269,10 @@ def _open(stream: BinaryIO, name: str) -> Image.Image:
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(stream, formats=FORMATS)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
+            if "MAX_TEXT_CHUNK" in str(error) or "MAX_TEXT_MEMORY" in str(error):
+                what = "a profile or text in it inflates beyond what any picture needs"
+                raise DataError(f"{name}: {what}", "save it again without") from None
             if "runcated" in str(error):
                 raise DataError(f"{name}: image file is truncated", SKIP_HINT) from None
             raise DataError(f"{name}: not a readable {', '.join(FORMATS)} image", SKIP_HINT) from None
@@ -256,7 +285,7 @@ def _load(image: Image.Image, name: str, size: int) -> None:
         image.load()
     except MemoryError:
         raise DataError(f"{name}: {image.width}x{image.height} pixels do not fit into memory", SKIP_HINT) from None
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         if "truncated" in str(error):
             raise DataError(f"{name}: image file is truncated ({_share(image, size)})", SKIP_HINT) from None
         raise DataError(f"{name}: damaged image file ({error})", SKIP_HINT) from None
@@ -294,12 +323,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         found = image.getexif().get(_ORIENTATION, 1)
-    except _DECODING_ERRORS:
+    except DECODING_ERRORS:
         return 1
     return found if found in _UPRIGHT else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turn the pixels as the EXIF orientation asks, keeping what transposing would forget."""
     operation = _UPRIGHT.get(_orientation(image))
     if operation is None:
@@ -312,45 +341,65 @@ def _upright(image: Image.Image) -> Image.Image:
 def _pixels(image: Image.Image, name: str, notes: list[str] | None) -> Tensor:
     """Return the RGB pixels (3, H, W)."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top, strip in _strips(image):
-        pixels[top : top + strip.height] = np.asarray(_rgb(strip, name, notes))
+    for top, strip in strips(image):
+        pixels[top : top + strip.height] = np.asarray(rgb(strip, name, notes))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """Yield the top and the pixels of bands of the image, since every conversion takes the memory of what it converts again."""
     for band in bands(Tile(0, 0, image.height, image.width), most=2**22):
         bottom = band.top + band.height
         yield band.top, image if band.height == image.height else image.crop((0, band.top, image.width, bottom))
 
 
-def _rgb(image: Image.Image, name: str, notes: list[str] | None) -> Image.Image:
+def rgb(image: Image.Image, name: str, notes: list[str] | None) -> Image.Image:
+    """Return the picture, or a part of it, as RGB of 8 bits, laid on white where it is transparent.
+
+    Raises:
+        DataError: Its pixels have no known range.
+    """
+    if image.mode.startswith("I"):
+        note(notes, "16-bit images are scaled to 8 bits")
+        return Image.fromarray(_on_white(sixteen_bits(image, name), image.info.get("transparency"), notes)).convert("RGB")
     if image.has_transparency_data:
-        _note(notes, "transparent images are laid on white")
+        note(notes, ON_WHITE)
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):
-        _note(notes, "16-bit images are scaled to 8 bits")
-        return Image.fromarray(_eight_bits(np.asarray(image), name)).convert("RGB")
     if image.mode == "F":
         raise DataError(f"{name}: floating point pixels have no known range", "save it with 8 or 16 bits")
-    _note(notes, f"{_MODE_NAMES.get(image.mode, image.mode)} images are turned into RGB")
+    note(notes, f"{MODE_NAMES.get(image.mode, image.mode)} images are turned into RGB")
     return image.convert("RGB")
 
 
-_MODE_NAMES = {"1": "black and white", "L": "grey", "P": "palette"}
+MODE_NAMES = {"1": "black and white", "L": "grey", "P": "palette"}
 
 
-def _eight_bits(values: NDArray[np.integer], name: str) -> NDArray[np.uint8]:
-    """Map [0, 65535] to [0, 255] so that both ends are kept: 65535 = 255 * 257."""
+def sixteen_bits(image: Image.Image, name: str) -> NDArray[np.uint16]:
+    """Return the values (H, W) of a grey picture of more than 8 bits.
+
+    Raises:
+        DataError: They are no numbers of 16 bits.
+    """
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise DataError(f"{name}: pixel values reach {values.max()}, more than 16 bits", "save it with 8 or 16 bits")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return values.astype(np.uint16)
 
 
-def _note(notes: list[str] | None, text: str) -> None:
+def _on_white(values: NDArray[np.uint16], clear: object, notes: list[str] | None) -> NDArray[np.uint8]:
+    """Map [0, 65535] to [0, 255] so that both ends are kept, 65535 = 255 * 257, and the value `clear` to white."""
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(clear, int):
+        note(notes, ON_WHITE)
+        grey[values == clear] = 255
+    return grey
+
+
+def note(notes: list[str] | None, text: str) -> None:
+    """Add a sentence to what the user is to know, once."""
     if notes is not None and text not in notes:
         notes.append(text)
 

@@ -135,7 +135,7 @@ class ImageMetrics:
         self.records: list[dict[str, float]] = []
 
     def update(self, image: Tensor, original: Tensor) -> None:
-        """Take in images `(B, C, H, W)` or one `(C, H, W)`, uint8 or floating in [0, 1]: ours and the truth."""
+        """Take in images `(B, C, H, W)` or one `(C, H, W)`, uint8, uint16 or floating in [0, 1]: ours, the truth."""
         shape = (-1, *original.shape[-3:])
         image, original = (_unit(i).reshape(shape) for i in (image, original))
         values = {"l1": (image - original).abs().mean((1, 2, 3))}
@@ -154,7 +154,8 @@ class ImageMetrics:
 
 
 def _unit(image: Tensor) -> Tensor:
-    return image.cpu().double() / 255 if image.dtype == torch.uint8 else image.cpu().double()
+    values = image.cpu().double()
+    return values if image.is_floating_point() else values / torch.iinfo(image.dtype).max
 
 
 def _variants(image: Tensor, original: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.codecs.fine_rgb import FineRGBCodec, Loss
+from pixelwise.color.levels import depth_of
 from pixelwise.config import Choice
 from pixelwise.data import degradation
 from pixelwise.data.augment import Augment, View
+from pixelwise.data.carried import EVERYTHING
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import image_folder, low_resolution, world
 from pixelwise.data.sample import Batch, FineImage, Sample
@@ -72,6 +74,7 @@ class Task(PixelTask):
 
     codec: FineRGBCodec
     fields = ("image", "fine")
+    keeps = EVERYTHING
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
@@ -128,11 +131,11 @@ class Task(PixelTask):
     def blank(self, sample: Sample) -> EnlargedPrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
         height, width = (self.scale * side for side in sample["image"].frame.size)
-        return self._prediction(sample, torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1))
+        return self._prediction(sample, torch.empty(height, width, 3, dtype=depth_of(image_of(sample))).permute(2, 0, 1))
 
     def paint(self, prediction: EnlargedPrediction, place: Tile, maps: Tensor) -> None:
-        """Lay the sheets of `place` out and round each pixel to 8 bits."""
-        place.scaled(self.scale).of(prediction.pixels).copy_(self.codec.decode(maps))
+        """Lay the sheets of `place` out and round each pixel to the levels of the answer."""
+        place.scaled(self.scale).of(prediction.pixels).copy_(self.codec.decode(maps, prediction.pixels.dtype))
 
     def _prediction(self, sample: Sample, pixels: Tensor) -> EnlargedPrediction:
         return EnlargedPrediction(image_of(sample), pixels, self.scale)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.codecs.rgb import RGBCodec
+from pixelwise.color.levels import depth_of
 from pixelwise.color.palette import colourise
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View
@@ -67,6 +68,7 @@ class Task(PixelTask):
     deployed: ClassVar[tuple[str, ...]] = ("generator",)
     primary = "l1"
     minimised = True
+    keeps = ("bits", "profile", "exif")  # the paper of a drawing is white, as in the pairs, and the answer paints it
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
@@ -137,11 +139,13 @@ class Task(PixelTask):
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
         height, width = sample[self.config.source].frame.size
-        return self._prediction(sample, torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1))
+        field = sample[self.config.source]
+        dtype = depth_of(field.pixels) if isinstance(field, Image) else torch.uint8
+        return self._prediction(sample, torch.empty(height, width, 3, dtype=dtype).permute(2, 0, 1))
 
     def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
-        """Round each pixel to 8 bits."""
-        place.of(prediction.pixels).copy_(self.codec.decode(maps))
+        """Round each pixel to the levels of the answer."""
+        place.of(prediction.pixels).copy_(self.codec.decode(maps, prediction.pixels.dtype))
 
     def _prediction(self, sample: Sample, pixels: Tensor) -> ImagePrediction:
         return ImagePrediction(self._picture(sample, self.config.source), pixels)
