@@ -4,10 +4,10 @@
 
 Claim. From a picture's bytes to CIELAB takes pixelwise at most a fifth of scikit-image's time, and the numbers are the same.
 
-Protocol. One picture of 2048 x 2048 random colours, uint8, in each library's own layout; the same number of threads is offered to
-both; A (scikit-image) and B (ours) alternate; medians of paired ratios A/B. The clock is that of the processor with one thread, which
-bears a loaded machine, and that of the wall with more. scikit-image is called on the bytes, which it turns into float64, and on
-float32, which it keeps; ours computes in float32. Back to sRGB likewise.
+Protocol. One picture of 2048 x 2048 random colours, uint8, in each library's own layout; both are offered as many threads; A
+(scikit-image) and B (ours) alternate; medians of paired ratios A/B. The clock is the processor's with one thread, which bears a
+loaded machine, and the wall's with more. scikit-image is called on the bytes, which it turns into float64, and on float32,
+which it keeps; ours computes in float32. Back to sRGB likewise.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main() -> None:
     for name, found in results.items():
         a, b = (statistics.median(one[key] for one in found["rounds"]) for key in "ab")
         low, high = found["ratio"]["quartiles"]
-        print(f"{name:22} scikit-image {a:.3f} s, ours {b:.3f} s: {found['ratio']['median']:.1f} times ({low:.1f} to {high:.1f})")
+        print(
+            f"{name:22} scikit-image {a:.3f} s, ours {b:.3f} s: {found['ratio']['median']:.1f} times ({low:.1f} to {high:.1f})"
+        )
     if settings.json:
         written = {"claim": __doc__.split("\n\n")[2], "machine": doctor.examine(), "difference": error, "results": results}
         settings.json.write_text(json.dumps(written, indent=2) + "\n")
