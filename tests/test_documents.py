@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/video.md",
     "docs/keypoint-codecs.md",
     "docs/pose.md",
+    "docs/colour.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
