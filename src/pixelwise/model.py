@@ -183,7 +183,7 @@ class Model:
         if not isinstance(self.task, PixelTask):
             plan = self._plan(frame.size, self._tiling.assembled(frame.size))
             (decoded,) = self.task.decode(self.outputs(collate([seen]), plan), [sample], [frame])
-            whole: Prediction = replace(decoded, notes=plan.notes)
+            whole: Prediction = replace(decoded, notes=decoded.notes + plan.notes)
             return whole
         prediction: Prediction = self.task.blank(sample)
         plan = self._plan(frame.size, prediction.nbytes, self.task.mirrors)

@@ -162,31 +162,27 @@ class Task(BaseTask):
         return {self.config.representation: self.codec.loss(outputs["sheets"].float(), batch["ab"])}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return `ab` at the network's stride, with the hints of the settings."""
+        """Return `sheets` at the network's stride; the network sees the hints of the settings."""
         image = batch["image"]
         if self.config.interactive:
             image = torch.cat([image, self._given_hints(image)], 1)
-        return {"ab": self.codec.decode(networks["network"](image).float())}
+        return {"sheets": networks["network"](image)}
 
     def _given_hints(self, image: Tensor) -> Tensor:
         """Return ab / 110 and the mask of the hints of the settings, `(B, 3, H, W)`."""
         height, width = image.shape[-2:]
         sheets = torch.zeros_like(image).repeat(1, 3, 1, 1)
         for x, y, colour in self.config.hints:
-            rgb = torch.tensor(list(bytes.fromhex(colour[1:])), device=image.device)
+            rgb = torch.tensor(list(bytes.fromhex(colour[1:])), dtype=torch.uint8, device=image.device)
             top, left = (int(place * side - CLICK / 2) for place, side in ((y, height), (x, width)))
             rows, columns = (slice(max(0, start), max(0, start) + CLICK) for start in (top, left))
             sheets[:, :, rows, columns] = torch.cat([_ab(rgb[:, None, None]) / UNIT, image.new_ones(1, 1, 1)])
         return sheets
 
-    def answers(self, outputs: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `ab` at every pixel of the network's input; what L is, the one who asks knows."""
-        return self.codec.answers(outputs["ab"], size)
-
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[Any]:
         """Give each picture's own L its colours, band by band."""
         predictions = []
-        for sample, maps, frame in zip(samples, outputs["ab"].float().cpu(), frames, strict=True):
+        for sample, maps, frame in zip(samples, self.codec.decode(outputs["sheets"].float().cpu()), frames, strict=True):
             to_own = frame.inverse @ scaling(self.codec.stride, self.codec.stride)
             predictions.append(self._coloured(sample, maps, to_own))
         return predictions
