@@ -26,6 +26,7 @@ DOCUMENTS = (
     "docs/pose.md",
     "docs/super-resolution.md",
     "docs/perceptual-losses.md",
+    "docs/colour.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

@@ -53,6 +53,7 @@ SMALL = {
     "bottleneck": ["scenes=8", "size=32", "width=2", "steps=2", "repeats=1", "codes=8,32", "depths=5,4"],
     "vector-to-image": ["scenes=16", "size=48", "channels=4,4,4", "steps=2", "repeats=1"],
     "perceptual": ["scenes=8", "size=64", "width=4", "blocks=1", "look=4", "minutes=0.002", "repeats=1"],
+    "colour-l2-vs-classification": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1", "temperatures=1,0.1"],
     "regression-vs-belief": ["steps=2", "width=4", "tested=32", "repeats=1", "seconds=0.02", "scenes=8"],
 }
 NAMES = list(SMALL)
