@@ -53,7 +53,7 @@ def _in_bands(convert: Callable[[Tensor], Tensor], picture: Tensor) -> Tensor:
         return convert(picture)
     rows = max(1, BAND * picture.shape[-2] // picture.numel())
     converted = torch.empty_like(picture, dtype=picture.dtype if picture.is_floating_point() else torch.float32)
-    for band, place in zip(picture.split(rows, -2), converted.split(rows, -2), strict=True):
+    for band, place in zip(torch.split(picture, rows, -2), torch.split(converted, rows, -2), strict=True):
         place.copy_(convert(band))
     return converted
 

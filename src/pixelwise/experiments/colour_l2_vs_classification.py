@@ -81,8 +81,8 @@ def places(settings: Settings) -> list[Place]:
     pairs = (f"data.scenes={settings.scenes}", f"data.size={size}", f"view.size={size}", f"steps={settings.steps}")
     found = [Place("The embedded world", "world_colorization", (*pairs, f"network.width={settings.width}"))]
     if settings.root:
-        pairs = (f"data.root={settings.root}", f"steps={settings.photograph_steps}")
-        found.append(Place("Photographs", "photographs_colorization", pairs))
+        own = (f"data.root={settings.root}", f"steps={settings.photograph_steps}")
+        found.append(Place("Photographs", "photographs_colorization", own))
     return found
 
 
