@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/video.md",
     "docs/keypoint-codecs.md",
     "docs/pose.md",
+    "docs/pictures.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
