@@ -483,7 +483,7 @@ def test_what_reading_takes_is_known_beforehand(enlarging: Model, tmp_path: Path
     assert reading_bytes(tmp_path / "deep.png", ("alpha",)) == 10
     monkeypatch.setattr(Model, "_room", lambda _: 6 * 9 * 24 - 1)
     assert enlarging(tmp_path / "a.png").notes == ()
-    with pytest.raises(DataError, match="deep.png: reading 9x6 pixels takes 1.27 KiB"):
+    with pytest.raises(DataError, match=r"deep.png: reading 9x6 pixels takes 1.27 KiB"):
         enlarging(tmp_path / "deep.png")
 
 
