@@ -134,7 +134,7 @@ def test_a_draw_is_a_function_of_its_generator_and_settings_do_not_disturb_each_
     assert plain.photometric.brightness == 1
     rng = generator(0, "augment", 5)
     augment.draw(rng, (286, 286), LOAD)
-    assert rng.random() == generator(0, "augment", 5).random(12)[11]
+    assert rng.random() == generator(0, "augment", 5).random(13)[12]
 
 
 def test_points_follow_the_pixels_through_one_warp() -> None:

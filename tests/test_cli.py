@@ -296,7 +296,7 @@ def test_how_to_answer_can_be_changed_after_training(capsys: Capture, finished: 
     assert not torch.equal(once, both)
     torch.testing.assert_close(both, (once + other.flip(-1)) / 2)
     code, message, hint = fails(capsys, "evaluate", run, "task.loss.dice=1")
-    assert (code, message) == (2, "task.loss.dice cannot be changed after training")
+    assert (code, message) == (2, "task.loss.dice cannot be changed after training: it is 0.0")
     assert hint == "what can be: task.threshold, task.flip_test, task.scales_test"
     assert fails(capsys, "predict", run, "x.png", "task.fliptest=true")[1:] == (
         "task.fliptest cannot be changed after training",
@@ -313,7 +313,7 @@ def test_who_is_found_can_be_changed_after_training(capsys: Capture, finished: F
     changes = ["task.most_people=3", "task.matching=hungarian", "task.least_score=0.5", "task.flip_test=true"]
     task = load(run, changes=changes).task.config.model_dump()
     assert [task[name] for name in ("most_people", "matching", "least_score", "flip_test")] == [3, "hungarian", 0.5, True]
-    assert fails(capsys, "evaluate", run, "task.sigma=3")[1] == "task.sigma cannot be changed after training"
+    assert fails(capsys, "evaluate", run, "task.sigma=3")[1] == "task.sigma cannot be changed after training: it is 3.0"
 
 
 def test_an_error_of_the_system_is_not_called_unexpected(capsys: Capture, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/keypoint-codecs.md",
     "docs/pose.md",
     "docs/pictures.md",
+    "docs/super-resolution.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

@@ -92,15 +92,26 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"channels": (4, 8), "norm": "none", "padding": "none", "kernel": 5},
     ],
     "regressor": [{"channels": (4, 8), "hidden": 8}, {"channels": (4, 8), "norm": "none", "dropout": 0.1}],
+    "srcnn": [{"widths": (4, 2)}, {"widths": (4, 2), "kernels": (9, 5, 5)}],
+    "fsrcnn": [{"features": 4, "shrunk": 2, "mappings": 1}],
+    "espcn": [{"widths": (4, 2)}],
+    "vdsr": [{"depth": 3, "width": 4}],
+    "residual_pixel_shuffle": [{"width": 4, "blocks": 1}],
 }
+ENLARGING = ("srcnn", "fsrcnn", "espcn", "vdsr", "residual_pixel_shuffle")
+"""These put out four sheets per channel, for twice the size."""
 CASES = [(kind, changes) for kind, all_changes in SMALL.items() for changes in all_changes]
 each_case = pytest.mark.parametrize(("kind", "changes"), CASES)
 
 
-def build(kind: str, changes: dict[str, Any], channels: int = 3, out: int = 2) -> nn.Module:
+def outputs_of(kind: str, channels: int = 3) -> int:
+    return 4 * channels if kind in ENLARGING else 2
+
+
+def build(kind: str, changes: dict[str, Any], channels: int = 3, out: int | None = None) -> nn.Module:
     torch.manual_seed(0)
     config = importlib.import_module(f"pixelwise.nn.networks.{kind}").Config(**changes)
-    network: nn.Module = config.build(channels, out)
+    network: nn.Module = config.build(channels, out or outputs_of(kind, channels))
     return network
 
 
@@ -135,7 +146,7 @@ def test_every_kind_is_tested_and_every_setting_described() -> None:
 def test_any_size_and_channels(kind: str, changes: dict[str, Any], channels: int, size: tuple[int, int]) -> None:
     network = build(kind, changes, channels)
     output = network(image(2, channels, *size))
-    assert output.shape == (2, 2, *output_size(kind, network, *size))
+    assert output.shape == (2, outputs_of(kind, channels), *output_size(kind, network, *size))
     assert output.isfinite().all()
 
 

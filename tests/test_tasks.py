@@ -22,6 +22,7 @@ from pixelwise.predictions.several import SeveralPrediction
 from pixelwise.predictions.vectors import VectorPrediction
 from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
 from pixelwise.run import Data, describe, proceed, start
+from pixelwise.task import PixelTask
 
 SMALL = {
     "classification": ("world_classification", ["network.channels=8,16", "data.scenes=48"]),
@@ -29,6 +30,7 @@ SMALL = {
     "surface_normals": ("world_normals", ["network.width=8", "network.depth=2"]),
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
+    "super_resolution": ("world_super_resolution", ["network.kind=espcn", "network.widths=8,8", "view.size=16x16"]),
     "pose": ("world_pose", ["network.width=16", "network.depth=2", "task.most_people=6"]),
     "translation": (
         "world_translation",
@@ -40,6 +42,7 @@ PERFECT = {
     "depth": 0.0,
     "keypoints": 0.0,
     "segmentation": 1.0,
+    "super_resolution": 100.0,
     "surface_normals": 0.0,
     "translation": 0.0,
 }
@@ -54,7 +57,10 @@ def small(kind: str) -> Recipe:
     """The task's world recipe, shrunk; a task without an entry in SMALL uses its first recipe on the world."""
     on_world = (n for n, f in recipes().items() if f().task.kind == kind and f().data.kind == "world")
     name, pairs = SMALL.get(kind) or (next(on_world), [])
-    return find_recipe(name).override([*COMMON, "evaluate_every=3", "checkpoint_every=2", *pairs])
+    recipe = find_recipe(name)
+    wrapped = "source" in type(recipe.data).model_fields  # around the world
+    shrunk = [pair.replace("data.", "data.source.") if wrapped else pair for pair in COMMON]
+    return recipe.override([*shrunk, "evaluate_every=3", "checkpoint_every=2", *pairs])
 
 
 @lru_cache
@@ -166,10 +172,11 @@ def test_any_size_is_answered_in_its_own_pixels(kind: str, size: tuple[int, int]
     model = untrained(kind)
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     prediction = model(pixels)
+    scale = model.task.scale if isinstance(model.task, PixelTask) else 1
     drawn = prediction.render().size
     whole = isinstance(prediction, VectorPrediction)  # its answer is written below the picture
     parts = len(prediction.parts) if isinstance(prediction, SeveralPrediction) else 1  # are drawn side by side
-    expected = (parts * size[1], size[0])
+    expected = (scale * parts * size[1], scale * size[0])
     assert all(a > b for a, b in zip(drawn, expected, strict=True)) if whole else drawn == expected
     told = json.loads(json.dumps(prediction.to_json()))
     assert (told["height"], told["width"]) == size

@@ -106,8 +106,9 @@ def _ours(kind: str, wanted: Wanted) -> Found:
         values[key.removeprefix("network.")] = parse_value(text, field.annotation)
     checked = config.checked(values)
     assert isinstance(checked, NetworkConfig)
-    channels = wanted.channels or 3
-    return Found(checked.untrained().build(channels, wanted.outputs or 1), kind, channels, (256, 256))
+    channels = wanted.channels or checked.usual_channels
+    outputs = wanted.outputs or checked.usual_outputs(channels)
+    return Found(checked.untrained().build(channels, outputs), kind, channels, (256, 256))
 
 
 def _timm() -> list[str]:

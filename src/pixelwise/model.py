@@ -79,7 +79,8 @@ class Description(Overridable):
         for key, _ in map(split_override, changes):
             if not (key.startswith("task.") and self.task.answers_with(key.removeprefix("task."))):
                 known = [s.key for s in settings(self) if s.key.startswith("task.") and self.task.answers_with(s.key[5:])]
-                what = f"{key} cannot be changed after training"
+                trained = next((f": it is {s.default}" for s in settings(self) if s.key == key), "")
+                what = f"{key} cannot be changed after training{trained}"
                 raise UsageError(what, did_you_mean(key, known) or f"what can be: {', '.join(known) or 'nothing of this task'}")
         return self.override(changes)
 
@@ -204,7 +205,7 @@ class Model:
             whole: Prediction = replace(decoded, notes=(*decoded.notes, *plan.notes))
             return whole
         prediction: Prediction = self.task.blank(sample)
-        plan = self._plan(frame.size, prediction.nbytes, self.task.mirrors)
+        plan = self._plan(frame.size, prediction.nbytes, self.task.mirrors, self.task.turns)
 
         def see(tile: Tile) -> Tensor:
             if self._room() < plan.takes:
@@ -223,12 +224,12 @@ class Model:
         (network,) = self.networks.values()
         return Tiling(network, self.task.sheets)
 
-    def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False) -> Plan:
+    def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False, turned: bool = False) -> Plan:
         """Plan for a picture of `size` beside `held` bytes that its answer takes; a GPU has its own memory."""
         tiling = self._tiling  # finding out about the network takes memory too
         on_gpu = self.device.type == "cuda"
         room = torch.cuda.mem_get_info(self.device)[0] * 9 // 10 if on_gpu else self._room() - held
-        return tiling.plan(size, room, self.tiles, mirrored)
+        return tiling.plan(size, room, self.tiles, mirrored, turned)
 
     def outputs(self, batch: Batch, plan: Plan | None = None) -> dict[str, Tensor]:
         """Return the networks' raw outputs for a batch of collated fields in network pixels, seen whole or by a plan."""

@@ -176,9 +176,13 @@ class PixelTask(Task):
 
     Attributes:
         mirrors: Whether `respond` also shows the networks the mirrored picture.
+        turns: Whether it also shows them the picture in quarter turns, and those mirrored.
+        scale: Pixels of the answer per pixel of the picture, across and down.
     """
 
     mirrors: bool = False
+    turns: bool = False
+    scale: int = 1
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, the codec's sheets out at every pixel."""
@@ -204,7 +208,7 @@ class PixelTask(Task):
 
     @abstractmethod
     def paint(self, prediction: Any, place: Tile, maps: Tensor) -> None:
-        """Write the answer into the pixels of `place`, from their maps `(C, height, width)`."""
+        """Write the answer into the pixels of `place`, those of the picture, from their maps `(C, height, width)`."""
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[Any]:
         """Interpolate the maps to each image's own pixels, then paint the answer, in bands that fit into the memory."""

@@ -147,7 +147,8 @@ class Augment(Config):
 
     flip: Annotated[Fraction, Setting(description="probability of a horizontal mirror")] = 0.0
     quarter_turns: Annotated[
-        Fraction, Setting(description="probability of a turn by 0, 90, 180 or 270 degrees, each as likely; copies pixels exactly")
+        Fraction,
+        Setting(description="probability of turning by 0, 90, 180 or 270 degrees, each as likely; exact"),
     ] = 0.0
     rotate: Annotated[float, Setting(ge=0, le=180, description="degrees, either way")] = 0.0
     scale: Annotated[tuple[float, float], Setting(description="smallest and largest zoom, log-uniform")] = (1.0, 1.0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from pixelwise.config import Config
@@ -96,6 +97,10 @@ class Dataset(ABC):
         Raises:
             DataError: A file of the sample is missing or damaged.
         """
+
+    def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
+        """Return a sample of training, as it was drawn, changed at random in what only this data set knows; by default not."""
+        return sample
 
     def source(self, index: int, field: str) -> Source | None:
         """Return where the pixels of `field` come from if decoding them is worth caching."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import Dataset, Source
@@ -176,6 +177,10 @@ class Subset(Dataset):
     def sample(self, index: int, fields: Sequence[str]) -> Sample:
         """Return the other dataset's sample."""
         return self.dataset.sample(self.indices[index], fields)
+
+    def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
+        """Return the sample as the other dataset varies it."""
+        return self.dataset.varied(sample, draw)
 
     def source(self, index: int, field: str) -> Source | None:
         """Return the other dataset's source."""

@@ -79,7 +79,7 @@ class Batches:
         sample = self.dataset.sample(int(self._order(epoch)[place]), self.fields)
         size = sample[self.fields[0]].frame.size
         draw = self.augment.draw(generator(self.seed, "augment", n), size, self.view)
-        return draw.apply(sample, self.inputs)
+        return self.dataset.varied(draw.apply(sample, self.inputs), lambda: generator(self.seed, "vary", n))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +62,10 @@ class Prepared(Dataset):
         for name, source in cached.items():
             read[name] = _field(self.cache.get(source.path, f"{source.reading} {self.view.load_size}", build))
         return Sample(self.key(index), {name: read[name] for name in fields})
+
+    def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
+        """Return the sample as the other dataset varies it."""
+        return self.dataset.varied(sample, draw)
 
 
 def prepared(dataset: Dataset, fields: Sequence[str], view: View) -> Prepared:

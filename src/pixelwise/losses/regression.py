@@ -40,9 +40,7 @@ def l2_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> 
     return masked_mean(_difference(prediction, target, valid).square(), valid)
 
 
-def charbonnier_loss(
-    prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, epsilon: float = 1e-3
-) -> Tensor:
+def charbonnier_loss(prediction: Tensor, target: Tensor, valid: Tensor | None = None, *, epsilon: float = 1e-3) -> Tensor:
     """Return the mean of sqrt(d^2 + epsilon^2), an L1 that is smooth at 0 (Charbonnier et al. 1994; Lai et al. 2017).
 
     Args:

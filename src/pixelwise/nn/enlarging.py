@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,22 @@ from torch.nn import functional
 from pixelwise.errors import UsageError
 from pixelwise.geometry.resample import keys
 from pixelwise.metrics.image import luma
+from pixelwise.nn.network import NetworkConfig
 
 REACH = 2
 """Pixels that bicubic enlargement looks beyond a pixel."""
 STUDIO = 219 / 255
 """Luma of white above that of black."""
+
+
+class EnlargingConfig(NetworkConfig):
+    """Settings of a network that enlarges as many times as the square root of its outputs per channel says."""
+
+    usual_channels: ClassVar[int] = 1
+
+    def usual_outputs(self, in_channels: int) -> int:
+        """Return the sheets of twice the size."""
+        return 4 * in_channels
 
 
 def scale_of(in_channels: int, out_channels: int) -> int:
@@ -35,7 +47,7 @@ def scale_of(in_channels: int, out_channels: int) -> int:
 
 
 class BicubicSheets(nn.Module):
-    """(B, C, H, W) -> (B, C s^2, H, W): the sheets of `geometry.resample.bicubic`'s enlargement, always in float32.
+    """(B, C, H, W) -> (B, C s^2, H, W): the sheets of `geometry.resample.bicubic`, in float32 also under autocast.
 
     Each of the s x s pixels in the place of one is a fixed mean of its 5 x 5 neighbours; the border is mirrored.
     """
@@ -44,18 +56,19 @@ class BicubicSheets(nn.Module):
         super().__init__()
         self.scale = scale
         taps = torch.arange(-REACH, REACH + 1)
-        place = (torch.arange(scale) + 0.5) / scale - 0.5
+        place = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
         line = keys(place[:, None] - taps)
         self.kernel: Tensor
-        kernel = line[:, None, :, None] * line[None, :, None, :]
+        kernel = (line[:, None, :, None] * line[None, :, None, :]).float()
         self.register_buffer("kernel", kernel.reshape(scale**2, 1, 2 * REACH + 1, 2 * REACH + 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the sheets, those of a channel one after the other."""
         channels = image.shape[1]
-        continued = _continued(_continued(image.float(), -2), -1)
+        exact = image.to(torch.promote_types(image.dtype, torch.float32))
+        continued = _continued(_continued(exact, -2), -1)
         with torch.autocast(image.device.type, enabled=False):
-            return functional.conv2d(continued, self.kernel.repeat(channels, 1, 1, 1), groups=channels)
+            return functional.conv2d(continued, self.kernel.to(exact).repeat(channels, 1, 1, 1), groups=channels)
 
 
 def _continued(image: Tensor, axis: int) -> Tensor:

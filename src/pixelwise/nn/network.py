@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from pixelwise.errors import UsageError
 class NetworkConfig(Config):
     """Settings of one kind of network; `kind` names its file under `pixelwise/nn/networks`."""
 
+    usual_channels: ClassVar[int] = 3
+    """Channels of its pictures where nobody says."""
     kind: str
 
     @abstractmethod
@@ -30,6 +32,10 @@ class NetworkConfig(Config):
             per output pixel; what can be exported has `multiple` too: other sides are continued to a multiple of it.
             One that answers in several stages is as `nn/stages.py` says.
         """
+
+    def usual_outputs(self, in_channels: int) -> int:
+        """Return the channels of its output where nobody says."""
+        return 1
 
     def untrained(self) -> Self:
         """Return the same architecture without downloaded weights: what a loader of trained weights should build."""

@@ -80,7 +80,7 @@ class Tiling:
         """Return the bytes of a whole picture's input and maps, each once more for what reads or mirrors them."""
         return int(2 * math.prod(size) * (4 * self.channels + self.output))
 
-    def plan(self, size: Size, room: int, tiles: Tiles = "auto", mirrored: bool = False) -> Plan:
+    def plan(self, size: Size, room: int, tiles: Tiles = "auto", mirrored: bool = False, turned: bool = False) -> Plan:
         """Return how to see a picture: whole if that fits, else in tiles.
 
         Args:
@@ -88,11 +88,12 @@ class Tiling:
             room: Bytes that one evaluation of the network may take.
             tiles: `exact` or `blended` ones, or by `auto` exact ones wherever the network and the memory allow.
             mirrored: Every tile is also seen mirrored.
+            turned: ... and turned by quarter turns.
 
         Raises:
             UsageError: Exact tiles are wanted and impossible, or `room` is too small for any.
         """
-        rows, columns = self._axes(size, mirrored)
+        rows, columns = self._axes(size, mirrored, turned)
         most = int(max(0, room - FIRST) / self.peak)
         whole = Cut(rows, columns, (rows.even(1), columns.even(1)))
         if math.prod(whole.tile) <= most:
@@ -109,9 +110,15 @@ class Tiling:
             raise _too_small("an exact tile", self._takes(least.tile), room)
         return self._blended(rows, columns, room, "as asked for" if tiles == "blended" else "too little memory for exact ones")
 
-    def _axes(self, size: Size, mirrored: bool) -> tuple[Axis, Axis]:
+    def _axes(self, size: Size, mirrored: bool, turned: bool) -> tuple[Axis, Axis]:
         before, after, period, _ = self.reach
         rows, columns = (Axis(*axis) for axis in zip(size, before, after, period, strict=True))
+        if turned:
+            far, common = max(*before, *after), math.lcm(*period)
+            return (
+                rows._replace(before=far, after=far, period=common),
+                columns._replace(before=far, after=far, period=common),
+            )
         both = max(columns.before, columns.after)
         return rows, columns._replace(before=both, after=both) if mirrored else columns
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from pixelwise.codecs.fine_rgb import FineRGBCodec, Loss
 from pixelwise.color.levels import depth_of
+from pixelwise.data import degradation
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.carried import EVERYTHING
 from pixelwise.data.dataset import Dataset, Meta
@@ -148,7 +149,8 @@ class Task(PixelTask):
 
         def by(enlarge: Enlarge) -> Predictor:
             def predict(sample: Sample) -> EnlargedPrediction:
-                unrounded = enlarge(image_of(sample).float(), self.blank(sample).pixels.shape[-2:])
+                height, width = (self.scale * side for side in sample["image"].frame.size)
+                unrounded = enlarge(image_of(sample).float(), (height, width))
                 return self._prediction(sample, unrounded.round().clamp(0, 255).to(torch.uint8))
 
             return predict
@@ -230,6 +232,18 @@ def sr_x4() -> Recipe:
     Not measured yet.
     """
     return _of_291(4)
+
+
+@recipe
+def sr_blind_x4() -> Recipe:
+    """T91 and BSD200 at x4, blurred, noisy and compressed at random: for pictures that nobody reduced neatly.
+
+    Not measured yet.
+    """
+    base = sr_x4()
+    harm = degradation.Degradation(blur=(0.2, 3.0), noise=(0, 15), jpeg=(40, 95))
+    data = low_resolution.Config(source=base.data.source, scale=4, degradation=harm)  # type: ignore[attr-defined]
+    return base.model_copy(update={"name": "sr_blind_x4", "data": data})
 
 
 @recipe

@@ -2,15 +2,16 @@
 
 The picture is cropped to a multiple of the scale, reduced as MATLAB's imresize does (bicubic, antialiased) and rounded to 8
 bits: the protocol of the published figures. Both are kept in bounded memory, so that crops of a few hundred pictures cost no
-reading.
+reading. With `degradation` every drawn crop of training is degraded anew, every other picture always in the same way.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field as Setting
 from pydantic import SerializeAsAny
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from pixelwise.config import Choice
 from pixelwise.data.dataset import DataConfig, Dataset
+from pixelwise.data.degradation import Degradation
 from pixelwise.data.images import single_channel
 from pixelwise.data.sample import Field, FineImage, Image, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
-from pixelwise.geometry.resample import bicubic
+from pixelwise.seeds import generator
 
 _MEMORY = 512 << 20
 
@@ -37,6 +39,9 @@ class Config(DataConfig):
     scale: Annotated[int, Setting(ge=2, description="pixels of the picture per pixel of the low resolution")] = 2
     field: Annotated[str, Setting(description="which field of the source is the picture")] = "image"
 
+    degradation: Degradation = Degradation()
+    seed: Annotated[int, Setting(description="another seed degrades what is not of train otherwise")] = 0
+
     def open(self, split: str) -> Dataset:
         """Return the pictures of the source's `split` as "fine", and reduced as "image".
 
@@ -47,7 +52,7 @@ class Config(DataConfig):
         if self.field not in source.fields:
             what = f"data.source.kind = {self.source.kind!r} has no field {self.field!r}"
             raise DataError(what, f"data.field is one of {', '.join(source.fields)}")
-        return LowResolution(self, source)
+        return LowResolution(self, source, split)
 
 
 class _Pair(NamedTuple):
@@ -61,8 +66,8 @@ class LowResolution(Dataset):
 
     fields = ("image", "fine")
 
-    def __init__(self, config: Config, pictures: Dataset) -> None:
-        self.config, self.pictures = config, pictures
+    def __init__(self, config: Config, pictures: Dataset, split: str) -> None:
+        self.config, self.pictures, self.split = config, pictures, split
         self.meta, self.notes = pictures.meta, pictures.notes
         self._kept: OrderedDict[int, _Pair] = OrderedDict()
         self._bytes = 0
@@ -92,6 +97,14 @@ class LowResolution(Dataset):
         }
         return Sample(self.key(index), {name: made[name] for name in fields})
 
+    def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
+        """Return the crop with a low resolution that is degraded as drawn."""
+        fine = sample["fine"]
+        if not self.config.degradation.any or not isinstance(fine, FineImage):
+            return sample
+        coarse = self.config.degradation.reduced(fine.pixels, fine.scale, draw())
+        return Sample(sample.key, {**sample.fields, "image": Image(coarse, fine.frame)})
+
     def _pair(self, index: int) -> _Pair:
         if index not in self._kept:
             self._kept[index] = pair = self._made(index)
@@ -113,10 +126,7 @@ class LowResolution(Dataset):
             raise DataError(f"{self.key(index)}: {across}x{down} pixels cannot be reduced {scale} times", "leave it out")
         fine = picture.pixels[:, : scale * height, : scale * width].contiguous()
         source = self.pictures.source(index, name)
-        return _Pair(reduced(fine, scale), fine, source is not None and single_channel(source.path))
-
-
-def reduced(fine: Tensor, scale: int) -> Tensor:
-    """Return a uint8 picture (C, scale H, scale W) as uint8 (C, H, W): MATLAB's bicubic, rounded."""
-    size = (fine.shape[-2] // scale, fine.shape[-1] // scale)
-    return bicubic(fine.double(), size).round_().clamp_(0, 255).to(torch.uint8)
+        degrade = self.split != "train" and self.config.degradation.any
+        draw = generator(self.config.seed, "degradation", self.split, self.key(index)) if degrade else None
+        coarse = self.config.degradation.reduced(fine, scale, draw)
+        return _Pair(coarse, fine, source is not None and single_channel(source.path))

@@ -7,11 +7,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixelwise.nn.enlarging import scale_of
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.enlarging import EnlargingConfig, scale_of
 
 
-class Config(NetworkConfig):
+class Config(EnlargingConfig):
     """Settings of ESPCN; the defaults are the published network."""
 
     kind: Literal["espcn"] = "espcn"

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import UsageError
-from pixelwise.nn.enlarging import scale_of
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.enlarging import EnlargingConfig, scale_of
 
 KERNEL = 9
 """Side of the transposed convolution."""
 
 
-class Config(NetworkConfig):
+class Config(EnlargingConfig):
     """Settings of FSRCNN; the defaults are the published FSRCNN (56, 12, 4), `32, 5, 1` is its FSRCNN-s."""
 
     kind: Literal["fsrcnn"] = "fsrcnn"

@@ -11,15 +11,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pixelwise.nn.enlarging import BicubicSheets, scale_of
+from pixelwise.nn.enlarging import BicubicSheets, EnlargingConfig, scale_of
 from pixelwise.nn.initialisation import begin_near_zero, initialise_he
-from pixelwise.nn.network import NetworkConfig
 
 START = 0.1
 """How much of its branch a block adds at first, so that depth does not add up (Szegedy et al. 2017, section 3.3)."""
 
 
-class Config(NetworkConfig):
+class Config(EnlargingConfig):
     """Settings of the residual network with a pixel shuffle."""
 
     kind: Literal["residual_pixel_shuffle"] = "residual_pixel_shuffle"
@@ -32,7 +31,7 @@ class Config(NetworkConfig):
         initialise_he(network)
         with torch.no_grad():
             for block in network.blocks:
-                block.branch[-1].weight.mul_(START)  # type: ignore[union-attr, operator, index]
+                block.branch[-1].weight.mul_(START)  # type: ignore[union-attr, index]
         begin_near_zero(network.last)
         return network
 

@@ -8,11 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.nn.enlarging import BicubicSheets, scale_of
-from pixelwise.nn.network import NetworkConfig
+from pixelwise.nn.enlarging import BicubicSheets, EnlargingConfig, scale_of
 
 
-class Config(NetworkConfig):
+class Config(EnlargingConfig):
     """Settings of SRCNN; the defaults are the published 9-1-5, `kernels=9,5,5` is the larger one."""
 
     kind: Literal["srcnn"] = "srcnn"

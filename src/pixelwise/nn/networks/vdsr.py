@@ -8,12 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.nn.enlarging import BicubicSheets, scale_of
+from pixelwise.nn.enlarging import BicubicSheets, EnlargingConfig, scale_of
 from pixelwise.nn.initialisation import initialise_he
-from pixelwise.nn.network import NetworkConfig
 
 
-class Config(NetworkConfig):
+class Config(EnlargingConfig):
     """Settings of VDSR; the defaults are the published network."""
 
     kind: Literal["vdsr"] = "vdsr"
@@ -48,4 +47,5 @@ class VDSR(nn.Module):
         """Return the sheets."""
         sheets = self.bicubic(image)
         residual = self.layers(functional.pixel_shuffle(sheets, self.scale))
-        return sheets + functional.pixel_unshuffle(residual, self.scale)
+        enlarged: Tensor = sheets + functional.pixel_unshuffle(residual, self.scale)
+        return enlarged
