@@ -18,6 +18,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/protocols.md",
+    "docs/image-metrics.md",
     "docs/onnx.md",
     "docs/pose-networks.md",
     "docs/video.md",
@@ -25,6 +26,8 @@ DOCUMENTS = (
     "docs/pose.md",
     "docs/pictures.md",
     "docs/super-resolution.md",
+    "docs/perceptual-losses.md",
+    "docs/colour.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

@@ -218,6 +218,12 @@ class TestCoco:
             empty["unlabelled"].tensors()[""].any() and not with_negatives.sample(2, ["unlabelled"])["unlabelled"].labels.any()
         )
 
+    def test_annotations_of_no_image_are_counted(self, tmp_path: Path) -> None:
+        coco(tmp_path, [PERSON, {**PERSON, "image_id": 7}, {**PERSON, "image_id": "0"}])
+        dataset = keypoints_coco.Config(root=str(tmp_path)).open("train")
+        said = "train.json: 2 annotations are of images that it does not list, and are left out"
+        assert len(points(dataset).points) == 1 and said in dataset.notes
+
     def test_a_malformed_outline_is_named(self, tmp_path: Path) -> None:
         bad = {"image_id": 0, "category_id": 1, "iscrowd": 1, "segmentation": {"size": [20, 30], "counts": [1, 2]}}
         coco(tmp_path, [PERSON, bad])

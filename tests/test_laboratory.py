@@ -24,6 +24,7 @@ from pixelwise.config import kinds, settings
 from pixelwise.errors import UsageError
 from pixelwise.experiments import (
     gabor,
+    perceptual,
     receptive_field,
     receptive_field_pose,
     regression_vs_belief,
@@ -51,6 +52,8 @@ SMALL = {
     "skips": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1"],
     "bottleneck": ["scenes=8", "size=32", "width=2", "steps=2", "repeats=1", "codes=8,32", "depths=5,4"],
     "vector-to-image": ["scenes=16", "size=48", "channels=4,4,4", "steps=2", "repeats=1"],
+    "perceptual": ["scenes=8", "size=64", "width=4", "blocks=1", "look=4", "minutes=0.002", "repeats=1"],
+    "colour-l2-vs-classification": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1", "temperatures=1,0.1"],
     "regression-vs-belief": ["steps=2", "width=4", "tested=32", "repeats=1", "seconds=0.02", "scenes=8"],
 }
 NAMES = list(SMALL)
@@ -466,3 +469,22 @@ def test_the_claim_about_poses_is_judged_as_it_is_stated(wide: list[float], wide
     ground = receptive_field_pose.Ground("paper", small("keypoints"), None, 20.0)  # type: ignore[arg-type]
     said, found = receptive_field_pose.judged(tried, ground, tally)
     assert found == [*holds, holds[0]] and "0.250 (0.200 to 0.300) with 28 pixels" in said
+
+
+# Pixels against features
+
+
+def test_gradients_in_their_place_by_hand() -> None:
+    """One step of 255 grey values between the middle columns; a step of half that, and one in another place, found again."""
+
+    def step(column: int, value: int) -> torch.Tensor:
+        image = torch.zeros(3, 1, 4, dtype=torch.uint8)
+        image[..., column:] = value
+        return image.expand(3, 2, 4)
+
+    luma_range = 219 / 255
+    energy = luma_range**2 / 3  # one of three differences across, none down
+    assert perceptual.gradients(step(2, 255), step(2, 255)) == pytest.approx((energy, energy, energy))
+    ours, theirs, both = perceptual.gradients(step(2, 51), step(2, 255))
+    assert (ours / theirs, both / theirs) == pytest.approx((0.04, 0.2))
+    assert perceptual.gradients(step(1, 255), step(2, 255)) == pytest.approx((energy, energy, 0.0))

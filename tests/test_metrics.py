@@ -4,10 +4,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import convolve
+from scipy.signal import convolve2d
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pixelwise.geometry.presence import Presence
-from pixelwise.metrics.image import ImageMetrics, luma, psnr, ssim
+from pixelwise.metrics.image import ImageMetrics, luma, ms_ssim, psnr, ssim
 from pixelwise.metrics.keypoints import KeypointMetrics, between, box_side, cumulative_error
 from pixelwise.metrics.segmentation import SegmentationMetrics, intersection_over_union
 
@@ -180,6 +182,51 @@ def test_ssim_and_psnr_agree_with_skimage(dtype, tolerance):
     ours, theirs = torch.tensor(image, dtype=dtype)[None], torch.tensor(original, dtype=dtype)[None]
     assert ssim(ours, theirs).item() == pytest.approx(skimage_ssim(image, original), abs=tolerance)
     assert psnr(ours, theirs).item() == pytest.approx(peak_signal_noise_ratio(original, image, data_range=1), rel=tolerance)
+
+
+def matlabs_ms_ssim(image, original):
+    """The authors' code, of one channel in [0, 255], with what MATLAB calls imfilter(symmetric) and convolve2d(valid)."""
+    position = np.arange(11) - 5
+    window = np.exp(-(position[:, None] ** 2 + position**2) / (2 * 1.5**2))
+    window, product = window / window.sum(), 1.0
+
+    def blurred(values):
+        return convolve2d(values, window, mode="valid")
+
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        x, y, c1, c2 = blurred(image), blurred(original), (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        xx, yy, xy = blurred(image**2) - x**2, blurred(original**2) - y**2, blurred(image * original) - x * y
+        contrast = (2 * xy + c2) / (xx + yy + c2)
+        luminance = (2 * x * y + c1) / (x**2 + y**2 + c1)
+        product *= np.mean(contrast * luminance if scale == 4 else contrast) ** weight
+        image, original = (convolve(i, np.full((2, 2), 0.25), mode="reflect")[::2, ::2] for i in (image, original))
+    return product
+
+
+@pytest.mark.parametrize("size", [(176, 192), (177, 195)])
+def test_ms_ssim_agrees_with_its_authors(size):
+    image, original = images(3, size)
+    ours = ms_ssim(torch.tensor(image)[None], torch.tensor(original)[None])
+    theirs = [matlabs_ms_ssim(255 * a, 255 * b) for a, b in zip(image, original, strict=True)]
+    assert ours.item() == pytest.approx(np.mean(theirs), abs=1e-12)
+
+
+def test_ms_ssim_agrees_with_other_libraries():
+    """piq 0.8.0 (`multi_scale_ssim`) and pytorch-msssim 1.0.0 (`ms_ssim`, whose window is of float32) on these pictures."""
+    image, original = (torch.tensor(i)[None] for i in images(3, (176, 192)))
+    found = ms_ssim(image, original).item()
+    piq, pytorch_msssim = 0.8840024884778072, 0.8840041181145281
+    assert found == pytest.approx(piq, abs=1e-12) and found == pytest.approx(pytorch_msssim, abs=5e-6)
+
+
+def test_ms_ssim_of_small_opposite_and_equal_images():
+    flat = torch.rand(1, 1, 176, 176, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert ms_ssim(flat, flat).item() == pytest.approx(1, abs=1e-12)
+    assert ms_ssim(flat, 1 - flat).item() == 0
+    assert ms_ssim(flat[..., :175], flat[..., :175]).isnan().all()
+    metrics = ImageMetrics()
+    metrics.update(torch.zeros(3, 175, 200), torch.zeros(3, 175, 200))
+    assert not any(name.startswith("ms_ssim") for name in metrics.compute())
 
 
 def test_psnr_by_hand():

@@ -24,6 +24,8 @@ from pixelwise.recipe import TASKS, Recipe, find_recipe, recipes
 from pixelwise.run import Data, describe, proceed, start
 from pixelwise.task import PixelTask
 
+UNBOUNDED = ["network.activation=none", "task.features.levels=3", "task.style_levels=1,2,3"]
+"""A tanh is saturated by the first steps at the rate of `test_one_batch_is_learned`."""
 SMALL = {
     "classification": ("world_classification", ["network.channels=8,16", "data.scenes=48"]),
     "depth": ("world_depth", ["network.width=8", "network.depth=2"]),
@@ -32,6 +34,10 @@ SMALL = {
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
     "super_resolution": ("world_super_resolution", ["network.kind=espcn", "network.widths=8,8", "view.size=16x16"]),
     "pose": ("world_pose", ["network.width=16", "network.depth=2", "task.most_people=6"]),
+    "style_transfer": (
+        "world_style",
+        ["network.width=8", "network.blocks=1", "task.features.redraw=false", *UNBOUNDED],
+    ),
     "translation": (
         "world_translation",
         ["network.width=8", "network.depth=4", "task.discriminator.width=8", "task.discriminator.layers=1"],

@@ -25,7 +25,7 @@ from pixelwise.geometry import warp
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import resize, rotation, scaling
 from pixelwise.geometry.tiles import Cut, exact
-from pixelwise.model import Description, Model, load
+from pixelwise.model import Model, load
 from pixelwise.nn.tiling import Plan, Tiled, Tiling
 from pixelwise.overrides import parse_bytes
 from pixelwise.prediction import Prediction
@@ -34,6 +34,7 @@ from pixelwise.predictions.image import ImagePrediction
 from pixelwise.predictions.several import SeveralPrediction
 from pixelwise.recipe import find_recipe
 from pixelwise.seeds import torch_generator
+from pixelwise.stored import Description
 from pixelwise.tasks import segmentation
 
 Capture = pytest.CaptureFixture[str]

@@ -24,6 +24,12 @@ from pixelwise.overrides import choice, options, parse_size, split_override
 CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 PIXELS = ("uint8", "float32")
+COMPARE_TAKES = (
+    "features=NAME,... (random, statistics, RUN, RUN:LAYER, inception=FILE, torchvision/NAME, timm/NAME), "
+    "paired=auto|true|false, lpips=auto|alex|vgg|none, trunk=FILE, heads=FILE, subsets=N, subset=N, out=DIR (default: compare)"
+)
+PAIRED = ("auto", "true", "false")
+LPIPS = ("auto", "alex", "vgg", "none")
 OPSETS = range(18, 24)
 EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
 EXPORT_NEEDS = ("onnx", "onnxscript", "onnxruntime")
@@ -71,6 +77,10 @@ def parser() -> Parser:
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
     one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")
     one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
+    one = verb("compare", "hold pictures against originals, pair by pair, or as two sets", json_output=True)
+    one.add_argument("ours", metavar="A", help="a folder of pictures, or a picture")
+    one.add_argument("originals", metavar="B", help="what they are held against: pairs have the same name")
+    one.add_argument("pairs", nargs="*", metavar="key=value", help=COMPARE_TAKES)
     one = verb("export", "write a model as one ONNX file, decoding included, and check it", json_output=True)
     one.add_argument("model", metavar="RUN", help="a run folder or a model folder")
     one.add_argument("out", metavar="FILE.onnx")
@@ -134,6 +144,7 @@ def run(words: list[str]) -> int:
         "train": train,
         "evaluate": evaluate,
         "predict": predict,
+        "compare": compare,
         "export": export,
         "demo": demo,
         "lab": lab,
@@ -305,6 +316,7 @@ def predict(chosen: argparse.Namespace) -> int:
 
     paths, out, memory, tiles, precision, changes, footage = request
     outcome = predict_files(folder, paths, out, memory, tiles, chosen.maps, precision, changes, footage)
+    flawed = sum(bool(video["flaws"]) for video in outcome["videos"])
     if chosen.json:
         _print_json(outcome)
     else:
@@ -314,8 +326,33 @@ def predict(chosen: argparse.Namespace) -> int:
         for video in outcome["videos"]:
             print(f"{video['file']}  {video['frames']} frames: {', '.join(video['saved'])}")
         done = len(outcome["predictions"]) + len(outcome["videos"])
-        print(f"predicted: {done} (in {outcome['out']})  failed: {len(outcome['failed'])}")
-    return 1 if outcome["failed"] or any(video["flaws"] for video in outcome["videos"]) else 0
+        in_part = f"  in part: {flawed}" if flawed else ""
+        print(f"predicted: {done} (in {outcome['out']}){in_part}  failed: {len(outcome['failed'])}")
+    return 1 if outcome["failed"] or flawed else 0
+
+
+def compare(chosen: argparse.Namespace) -> int:
+    """Measure pictures against their originals; fail if some cannot be read or are of another size."""
+    keys = dict.fromkeys(("features", "paired", "lpips", "trunk", "heads", "out"), str)
+    taken, left = options(chosen.pairs, {**keys, "subsets": int, "subset": int})
+    if left:
+        key = split_override(left[0])[0]
+        raise UsageError(f"compare has no setting {key!r}", did_you_mean(key, keys) or f"it takes {COMPARE_TAKES}")
+    paired, lpips, out = choice("paired", taken, PAIRED), choice("lpips", taken, LPIPS), Path(taken.get("out", "compare"))
+    from pixelwise.comparison import Wanted, as_text, write
+    from pixelwise.comparison import compare as compared
+
+    features = tuple(taken.get("features", "").split(",")) if "features" in taken else ()
+    trunk, heads = (Path(taken[key]) if key in taken else None for key in ("trunk", "heads"))
+    wanted = Wanted(features, paired, lpips, trunk, heads, taken.get("subsets", 100), taken.get("subset", 1000))
+    found = compared(Path(chosen.ours), Path(chosen.originals), wanted)
+    write(found, out)
+    if chosen.json:
+        _print_json(found.to_json() | {"out": str(out)})
+    else:
+        files = "compare.json, pictures.csv" if found.pictures else "compare.json"
+        print(f"{as_text(found)}\nSaved  {out}/ ({files})")
+    return 1 if found.failed else 0
 
 
 def _model_folder(named: str) -> Path:

@@ -116,7 +116,8 @@ def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
             for each, one in value.items():
                 yield from _chosen(chosen, one, f"{key}.{each}", f"what {each!r} is")
         elif chosen:
-            yield from _chosen(chosen, value, key, description)
+            optional = type(None) in typing.get_args(field.annotation)
+            yield from _chosen(chosen, value, key, description, optional)
         elif isinstance(value, Config):
             yield from settings(value, key + ".")
         else:
@@ -124,9 +125,11 @@ def settings(config: Config, prefix: str = "") -> Iterator[Setting]:
             yield Setting(key=key, default=default, description=field.description or "", schemas=[_plain(schema, name)])
 
 
-def _chosen(choice: Choice, value: Any, key: str, description: str) -> Iterator[Setting]:
-    schemas = [{"enum": [*kinds(choice.package)]}]
+def _chosen(choice: Choice, value: Any, key: str, description: str, optional: bool = False) -> Iterator[Setting]:
+    schemas = [{"enum": [*kinds(choice.package), *([None] if optional else [])]}]
     yield Setting(key=f"{key}.kind", default=getattr(value, "kind", None), description=description, schemas=schemas)
+    if value is None:
+        return
     yield from (s for s in settings(value, f"{key}.") if s.key != f"{key}.kind")
 
 
@@ -187,11 +190,11 @@ def _assign(config: Any, data: dict[str, Any], path: Sequence[str], text: str) -
 
 
 def _choose(chosen: Choice, data: dict[str, Any], path: Sequence[str], text: str) -> bool:
-    """Set the kind of what `path` names in `data`, which starts it anew, or a setting of its kind; null removes it."""
+    """Set the kind of what `path` names in `data`, which starts it anew, or a setting of its kind; null leaves it out."""
     name, *rest = path
-    if not rest and text == "null":
-        return data.pop(name, None) is not None
     inner = data.get(name)
+    if text == "null" and (not rest or (inner is None and rest == ["kind"])):
+        return data.pop(name, False) is not False
     kind = inner.get("kind") if isinstance(inner, dict) else None
     if rest not in ([], ["kind"]):
         return kind is not None and _assign(config_class(chosen.package, str(kind)), inner or {}, rest, text)

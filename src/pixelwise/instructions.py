@@ -11,6 +11,7 @@ first steps:
   pixelwise train runs/camvid-1               resume a run that was stopped
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
+  pixelwise compare predictions originals     PSNR, SSIM and more of pictures against those of the same names
   pixelwise export runs/camvid-1 camvid.onnx  one file that runs without pixelwise
   pixelwise analyse unet size=512x512         what a network costs, sees and takes in memory
   pixelwise lab                               experiments that measure what is said about such networks

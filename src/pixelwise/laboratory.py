@@ -57,7 +57,7 @@ anything twice, and it says where.""",
     "What to ask for": (
         """A loss is a question. Ask for a number where two answers are possible, and the best answer is wrong; ask for a
 belief, and both are there.""",
-        ("regression-vs-belief",),
+        ("regression-vs-belief", "colour-l2-vs-classification", "perceptual"),
     ),
 }
 """The order in which the experiments tell their story: chapters with their opening words; others come at the end."""

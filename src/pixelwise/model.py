@@ -6,46 +6,37 @@ holds one input and the outputs it gave when saved, checked on every load. Nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image as PillowImage
-from pydantic import SerializeAsAny
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pixelwise import __version__
-from pixelwise.config import Choice, Overridable, settings
-from pixelwise.data.augment import View
-from pixelwise.data.dataset import Meta
 from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
 from pixelwise.data.pictures import picture_of, read_picture, reading_bytes
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
 from pixelwise.engine.precision import autocast, resolve
-from pixelwise.errors import DataError, ModelError, PixelwiseError, UsageError, did_you_mean
+from pixelwise.errors import DataError, ModelError, UsageError, did_you_mean
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import translation
 from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.geometry.unknown import UNKNOWN
 from pixelwise.memory import available, binary, give_back, resident
-from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.tiling import Plan, Tiled, Tiles, Tiling, interleaved
-from pixelwise.overrides import parse_bytes, split_override
+from pixelwise.overrides import parse_bytes
 from pixelwise.prediction import Prediction
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.recipe import TASKS, TaskConfig
+from pixelwise.stored import COPY_HINT, Description, deployed, first_line, folder_of, restored
 from pixelwise.task import BAND, PixelTask, Task
 
-FORMAT_VERSION = 1
 TOLERANCE = 1e-3
-COPY_HINT = "copy the folder again from where it was trained"
 PIXELS_HINT = "pass uint8, or floats in [0, 1]"
 WHOLE = 2**20
 """Pixels up to which a batch is seen whole without asking what memory it takes."""
@@ -55,34 +46,6 @@ READING = 8
 """Bytes per pixel at the peak of reading a file: Pillow's four, our three, and some."""
 Precision = Literal["float32", "bfloat16"]
 AnyImage = str | Path | PillowImage.Image | np.ndarray[Any, Any] | Tensor
-
-
-class Description(Overridable):
-    """The contents of `config.json`."""
-
-    format_version: Literal[1] = 1
-    pixelwise: str = __version__
-    recipe: str
-    task: Annotated[SerializeAsAny[TaskConfig], Choice(TASKS)]
-    network: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")]
-    meta: Meta
-    view: View
-    labels_in: tuple[str, ...] = ()
-    """Which of the inputs are label maps, not images."""
-
-    def answering(self, changes: Sequence[str]) -> Self:
-        """Return a copy with `task.key=value` pairs applied that bear on no weight.
-
-        Raises:
-            UsageError: A setting says what was learned, does not exist, or has an invalid value.
-        """
-        for key, _ in map(split_override, changes):
-            if not (key.startswith("task.") and self.task.answers_with(key.removeprefix("task."))):
-                known = [s.key for s in settings(self) if s.key.startswith("task.") and self.task.answers_with(s.key[5:])]
-                trained = next((f": it is {s.default}" for s in settings(self) if s.key == key), "")
-                what = f"{key} cannot be changed after training{trained}"
-                raise UsageError(what, did_you_mean(key, known) or f"what can be: {', '.join(known) or 'nothing of this task'}")
-        return self.override(changes)
 
 
 class Model:
@@ -292,7 +255,7 @@ class Model:
         self.description, self.changes = self.description.answering(changes), tuple(changes)
         self.task = self.description.task.build(self.description.meta)
         with torch.device("meta"):
-            _deployed(self.description, self.task)  # the codec follows from the network
+            deployed(self.description, self.task)  # the codec follows from the network
 
     def verify(self, folder: Path) -> None:
         """Run the self-test sample through the networks.
@@ -307,7 +270,7 @@ class Model:
                 self.networks.eval()
                 outputs = self.outputs(batch)
         except (KeyError, RuntimeError) as error:
-            raise ModelError(f"{folder}: the self-test cannot be run: {_line(error)}", COPY_HINT) from None
+            raise ModelError(f"{folder}: the self-test cannot be run: {first_line(error)}", COPY_HINT) from None
         for name in self.task.inputs:
             if name in batch and (batch[name].dim() == 3) != (name in self.description.labels_in):
                 raise ModelError(f"{folder}: labels_in of config.json does not fit the self-test's {name!r}", COPY_HINT)
@@ -349,19 +312,8 @@ def load(
     if tiles not in get_args(Tiles):
         known = get_args(Tiles)
         raise UsageError(f"tiles = {tiles!r}: should be one of {', '.join(known)}", did_you_mean(tiles, known))
-    folder = Path(path)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
-    description = _describe(folder)
-    try:
-        task: Task = description.task.build(description.meta)
-        with torch.device("meta"):  # nothing is allocated before the file is known to fit
-            fitting = _deployed(description, task)
-    except (PixelwiseError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{folder / 'config.json'} describes no network: {_line(error)}", COPY_HINT) from None
-    weights = _weights(folder / "model.safetensors", fitting)
-    with torch.random.fork_rng(devices=[]):
-        networks = _deployed(description, task)  # again, since buffers that no file holds need a real device
-    networks.load_state_dict(weights, strict=True)
+    folder = folder_of(path)
+    description, task, networks = restored(folder)
     model = Model(description, task, dict(networks.items()))
     model.memory, model.tiles = parse_bytes(memory) if isinstance(memory, str) else memory, tiles
     if verify:
@@ -375,65 +327,17 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
-def _deployed(description: Description, task: Task) -> nn.ModuleDict:
-    networks = task.networks(description.network.untrained())
-    return nn.ModuleDict({name: networks[name] for name in task.deployed})
-
-
-def _describe(folder: Path) -> Description:
-    path = folder / "config.json"
-    if not path.is_file():
-        unfinished = f"finish the run with: pixelwise train {folder}" if (folder / "recipe.json").is_file() else ""
-        raise ModelError(f"no model in {folder}", unfinished or "a model folder holds config.json and model.safetensors")
-    try:
-        data = json.loads(path.read_text())
-        found = data.get("format_version")
-        if isinstance(found, int) and found > FORMAT_VERSION:
-            hint = f"saved by pixelwise {data.get('pixelwise')}; this is {__version__}"
-            raise ModelError(f"{path}: format {found} is newer than this version reads ({FORMAT_VERSION})", hint)
-        return Description.checked(data)
-    except (OSError, ValueError, AttributeError, RecursionError, UsageError) as error:
-        raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
-
-
-def _weights(path: Path, networks: nn.Module) -> dict[str, Tensor]:
-    wanted = networks.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    try:
-        with safe_open(path, "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
-    for what, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
-        if names:
-            raise ModelError(f"{path}: {len(names)} tensors {what} ({', '.join(sorted(names)[:3])})", COPY_HINT)
-    wrong = [name for name in expected if expected[name] != found[name]]
-    if wrong:
-        what = f"{wrong[0]} has shape {found[wrong[0]]}, the network needs {expected[wrong[0]]}"
-        raise ModelError(f"{path}: {what}", COPY_HINT)
-    weights = load_file(path)
-    for name, tensor in weights.items():
-        if tensor.dtype != wanted[name].dtype:
-            raise ModelError(f"{path}: {name} is {tensor.dtype}, the network needs {wanted[name].dtype}", COPY_HINT)
-    return weights
-
-
 def self_test(folder: Path) -> dict[str, Tensor]:
     """Return the golden sample of a run or model folder: the tensors `input.NAME` and `output.NAME`.
 
     Raises:
         ModelError: The file is missing or damaged.
     """
-    path = (folder / "model" if (folder / "model").is_dir() else folder) / "selftest.safetensors"
+    path = folder_of(folder) / "selftest.safetensors"
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of torch's longer messages."""
-    return str(error).partition("\n")[0]
 
 
 def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:

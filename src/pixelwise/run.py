@@ -27,10 +27,11 @@ from pixelwise.engine.rehearsal import warning
 from pixelwise.engine.trainer import Trainer
 from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageError
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
-from pixelwise.model import Description, Model, load
+from pixelwise.model import Model, load
 from pixelwise.recipe import Recipe
 from pixelwise.report import Report, sheet, strips, views
 from pixelwise.seeds import mixed
+from pixelwise.stored import Description
 from pixelwise.task import Task
 
 WATCHED = 64

@@ -51,10 +51,11 @@ class ChromaCodec(Codec[Tensor]):
         return outputs * UNIT
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `ab` `(B, 2, H, W)` at every pixel of the network's input, bilinear in between, from ab at the stride."""
+        """Return `ab` `(B, 2, H, W)` at every pixel of the network's input, bilinear in between."""
+        ab = self.decode(outputs)
         if self.stride > 1:
-            outputs = functional.interpolate(outputs, scale_factor=float(self.stride), mode="bilinear")
-        return {"ab": outputs[..., : size[0], : size[1]]}
+            ab = functional.interpolate(ab, scale_factor=float(self.stride), mode="bilinear")
+        return {"ab": ab[..., : size[0], : size[1]]}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared difference of a and b in units of 110 over the pictures that have colours."""

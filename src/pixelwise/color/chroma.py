@@ -108,7 +108,8 @@ def rebalancing(prior: Tensor, uniform: float = 0.5) -> Tensor:
     """
     even = (prior > 0) / (prior > 0).sum()
     mixed = (1 - uniform) * prior + uniform * even
-    weights = 1 / mixed.clamp(min=mixed[prior > 0].min())
+    rarest = torch.where(prior > 0, mixed, torch.inf).min()
+    weights = 1 / torch.where(prior > 0, mixed, rarest)
     return weights / (prior * weights).sum()
 
 

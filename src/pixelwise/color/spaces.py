@@ -7,6 +7,8 @@ black, and beyond the ends of the range.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,8 @@ WHITE = (0.95047, 1.0, 1.08883)
 """XYZ of D65 for the observer of two degrees."""
 EPSILON, KAPPA = 0.008856, 7.787
 """Where CIELAB's cube root becomes a line, and that line's slope."""
+BAND = 2**18
+"""Values of a large picture that are converted at a time."""
 HALF_STEP = 0.5 / 255
 """How far beyond its end a channel rounds to the same 8 bits."""
 BISECTIONS = 10
@@ -38,40 +42,64 @@ def _inverse(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.tensor(matrix, dtype=torch.float64).inverse()
 
 
-def _power(base: Tensor, where: Tensor, exponent: float) -> Tensor:
-    """Return base ** exponent where it is asked for; elsewhere 1, so that no gradient there is infinite or NaN."""
-    return torch.where(where, base, 1).pow(exponent)
+def _joined(below: Tensor, above: Tensor, values: Tensor, kink: float) -> Tensor:
+    """Return `above` where `values` > `kink`, else `below`, both finite; several times as fast as `torch.where` on a CPU."""
+    return torch.lerp(below, above, (values > kink).to(below))
+
+
+def _in_bands(convert: Callable[[Tensor], Tensor], picture: Tensor) -> Tensor:
+    """Convert a large picture `(..., 3, H, W)` band by band: what stays in the cache is several times as fast."""
+    if torch.compiler.is_exporting() or picture.requires_grad or picture.numel() <= BAND:
+        return convert(picture)
+    rows = max(1, BAND * picture.shape[-2] // picture.numel())
+    converted = torch.empty_like(picture, dtype=picture.dtype if picture.is_floating_point() else torch.float32)
+    for band, place in zip(torch.split(picture, rows, -2), torch.split(converted, rows, -2), strict=True):
+        place.copy_(convert(band))
+    return converted
 
 
 def linear_of_srgb(srgb: Tensor) -> Tensor:
-    """Return linear light of encoded sRGB, both in [0, 1] (IEC 61966-2-1); below 0 the line goes on."""
-    curved = srgb > 0.04045
-    return torch.where(curved, _power((srgb + 0.055) / 1.055, curved, 2.4), srgb / 12.92)
+    """Return linear light in [0, 1] of encoded sRGB (IEC 61966-2-1), floating in [0, 1] or uint8; below 0 the line goes on."""
+    if srgb.dtype == torch.uint8:
+        table = linear_of_srgb(torch.arange(256, dtype=torch.float64, device=srgb.device) / 255).float()
+        return table.index_select(0, srgb.flatten().int()).view(srgb.shape)
+    return _joined(srgb / 12.92, ((srgb + 0.055) / 1.055).clamp(min=0).pow(2.4), srgb, 0.04045)
 
 
 def srgb_of_linear(linear: Tensor) -> Tensor:
     """Return encoded sRGB of linear light, the inverse of `linear_of_srgb`; nothing is clipped."""
-    curved = linear > 0.0031308
-    return torch.where(curved, 1.055 * _power(linear, curved, 1 / 2.4) - 0.055, 12.92 * linear)
+    curve = 1.055 * linear.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
+    return _joined(12.92 * linear, curve, linear, 0.0031308)
 
 
 def lab_of_srgb(srgb: Tensor) -> Tensor:
-    """Return CIELAB `(..., 3, H, W)` of sRGB `(..., 3, H, W)` in [0, 1]."""
-    relative = _mixed(linear_of_srgb(srgb), torch.tensor(XYZ_OF_RGB, dtype=torch.float64)) / _column(WHITE, srgb)
-    curved = relative > EPSILON
-    x, y, z = torch.where(curved, _power(relative, curved, 1 / 3), KAPPA * relative + 16 / 116).unbind(-3)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -3)
+    """Return CIELAB `(..., 3, H, W)` of sRGB `(..., 3, H, W)`, floating in [0, 1] or uint8, which gives float32."""
+    return _in_bands(_lab_of_srgb, srgb)
+
+
+def _lab_of_srgb(srgb: Tensor) -> Tensor:
+    relative = _mixed(linear_of_srgb(srgb), _of_white(XYZ_OF_RGB))
+    curve = relative.clamp(min=EPSILON).pow(1 / 3)
+    x, y, z = _joined(KAPPA * relative + 16 / 116, curve, relative, EPSILON).unbind(-3)
+    return torch.stack([116 * y - 16, (x - y).mul_(500), (y - z).mul_(200)], -3)
 
 
 def srgb_of_lab(lab: Tensor) -> Tensor:
     """Return sRGB `(..., 3, H, W)` of CIELAB; beyond [0, 1] where the screen has no such colour (clip it for a picture)."""
+    return _in_bands(_srgb_of_lab, lab)
+
+
+def _srgb_of_lab(lab: Tensor) -> Tensor:
     lightness, a, b = lab.unbind(-3)
     y = (lightness + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], -3)
-    curved = roots > 0.2068966
-    relative = torch.where(curved, _power(roots, curved, 3), (roots - 16 / 116) / KAPPA)
-    xyz = relative * _column(WHITE, lab)
-    return srgb_of_linear(_mixed(xyz, _inverse(XYZ_OF_RGB)))
+    relative = _joined((roots - 16 / 116) / KAPPA, roots * roots * roots, roots, 0.2068966)
+    return srgb_of_linear(_mixed(relative, _of_white(XYZ_OF_RGB).inverse()))
+
+
+def _of_white(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Return the matrix that gives X, Y and Z relative to those of white."""
+    return torch.tensor(matrix, dtype=torch.float64) / torch.tensor(WHITE, dtype=torch.float64)[:, None]
 
 
 def ycbcr_of_srgb(srgb: Tensor) -> Tensor:

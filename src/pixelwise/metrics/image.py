@@ -1,4 +1,4 @@
-"""How near images are to their originals: absolute difference, PSNR, structural similarity (Wang et al. 2004)."""
+"""How near images are to their originals: absolute difference, PSNR, structural similarity (Wang et al. 2003, 2004)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pixelwise.metrics.averages import averages
 WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
 PSNR_LIMIT = 100.0
 """Decibels at which an image counts in the mean at most; equal images would make it infinite."""
 
@@ -59,11 +61,49 @@ def ssim(image: Tensor, original: Tensor) -> Tensor:
     """
     if min(image.shape[-2:]) < WINDOW:
         return image.new_full((len(image),), torch.nan)
+    return _similarity(image, original)[0].mean(1)
+
+
+def ms_ssim(image: Tensor, original: Tensor) -> Tensor:
+    """Return the structural similarity over five scales of each image (Wang et al. 2003, equation 7).
+
+    Contrast and structure at every scale, luminance at the coarsest, each the mean over its map, to the powers `SCALES`,
+    multiplied; every channel on its own, then the mean. From scale to scale pixels are averaged two by two, an odd last
+    row with itself, as in the authors' MATLAB code. A negative mean, which has no power, counts as 0.
+
+    Args:
+        image: `(B, C, H, W)` in [0, 1]; float64 if the last digits matter.
+        original: The same.
+
+    Returns:
+        `(B,)`; NaN if a side is shorter than 176 pixels, which is 11 at the fifth scale.
+    """
+    if min(image.shape[-2:]) < WINDOW * 2 ** (len(SCALES) - 1):
+        return image.new_full((len(image),), torch.nan)
+    product = image.new_ones(image.shape[:2])
+    for scale, exponent in enumerate(SCALES):
+        image, original = (_halved(image), _halved(original)) if scale else (image, original)
+        similarity, contrast = _similarity(image, original)
+        factor = similarity if scale == len(SCALES) - 1 else contrast
+        product = product * factor.clamp(min=0) ** exponent
+    return product.mean(1)
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Average `(B, C, H, W)` two by two."""
+    height, width = image.shape[-2:]
+    even = functional.pad(image, (0, width % 2, 0, height % 2), mode="replicate")
+    return functional.avg_pool2d(even, 2)
+
+
+def _similarity(image: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the structural similarity `(B, C)` of each channel, and the same without its luminance."""
     x, y = _blur(image), _blur(original)
     xx, yy, xy = _blur(image * image) - x * x, _blur(original * original) - y * y, _blur(image * original) - x * y
     c1, c2 = K1**2, K2**2
-    similarity = (2 * x * y + c1) * (2 * xy + c2) / ((x * x + y * y + c1) * (xx + yy + c2))
-    return similarity.mean((1, 2, 3))
+    contrast = (2 * xy + c2) / (xx + yy + c2)
+    luminance = (2 * x * y + c1) / (x * x + y * y + c1)
+    return (luminance * contrast).mean((2, 3)), contrast.mean((2, 3))
 
 
 def _blur(image: Tensor) -> Tensor:
@@ -80,12 +120,12 @@ class ImageMetrics:
     """Accumulates one value per image, computed in float64 on the CPU; the result is their mean.
 
     - `l1`: mean absolute difference, in [0, 1].
-    - `psnr_rgb`, `ssim_rgb`: over the three channels; `psnr_y`, `ssim_y`: of the BT.601 luma in studio range.
-    - `psnr_grey`, `ssim_grey`: of images with one channel, in full range.
+    - `psnr_rgb`, `ssim_rgb`, `ms_ssim_rgb`: over the three channels; `_y`: of the BT.601 luma in studio range.
+    - `psnr_grey`, `ssim_grey`, `ms_ssim_grey`: of images with one channel, in full range.
 
     PSNR is the mean of the images' own values (pooling the squared errors instead gives 1 to 2 dB less), each at most
-    100 dB. SSIM has no value for an image with a side below 11 pixels. A metric that cannot be measured has no key.
-    Borders count.
+    100 dB. SSIM has no value for an image with a side below 11 pixels, MS-SSIM below 176. A metric that cannot be measured
+    has no key. Borders count.
 
     Attributes:
         records: The metrics of every image, in order; NaN where not measured.
@@ -102,6 +142,7 @@ class ImageMetrics:
         for name, ours, theirs in _variants(image, original):
             values[f"psnr_{name}"] = psnr(ours, theirs).clamp(max=PSNR_LIMIT)
             values[f"ssim_{name}"] = ssim(ours, theirs)
+            values[f"ms_ssim_{name}"] = ms_ssim(ours, theirs)
         columns = [column.tolist() for column in values.values()]
         self.records += [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.codecs.fine_rgb import FineRGBCodec, Loss
 from pixelwise.color.levels import depth_of
+from pixelwise.config import Choice
 from pixelwise.data import degradation
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.carried import EVERYTHING
@@ -21,6 +22,7 @@ from pixelwise.data.sample import Batch, FineImage, Sample
 from pixelwise.errors import UsageError
 from pixelwise.geometry.resample import bicubic
 from pixelwise.geometry.tiles import Tile
+from pixelwise.losses.perceptual import PerceptualConfig, PerceptualTerm
 from pixelwise.metrics.image import luma
 from pixelwise.metrics.super_resolution import SuperResolutionMetrics, names
 from pixelwise.nn.enlarging import LumaEnlarger
@@ -46,6 +48,10 @@ class Config(TaskConfig):
         default="y", description="the network enlarges the luma, and bicubic the chroma (published), or all three channels"
     )
     loss: Loss = Field(default="l1", description="of the luma, or of all three channels, in units of white")
+    pixel_weight: float = Field(default=1.0, ge=0, description="weight of that difference beside the perceptual loss")
+    perceptual: Annotated[SerializeAsAny[PerceptualConfig] | None, Choice("pixelwise.perceptual")] = Field(
+        default=None, description="a second loss that sees more than pixels; null: none"
+    )
     self_ensemble: bool = Field(
         default=False, description="average the answers to the picture turned and mirrored in all 8 ways (Timofte et al. 2016)"
     )
@@ -74,11 +80,13 @@ class Task(PixelTask):
         super().__init__(config, meta)
         self.scale = config.scale
         self.codec = FineRGBCodec(config.scale, config.loss)
+        self.perceptual = PerceptualTerm(config.perceptual)
         self.mirrors = self.turns = config.self_ensemble
         self.primary = names(config.scale)[0]
 
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would change pixels on the way: the low resolution would no longer be that of the fine picture."""
+        _ = self.perceptual.built
         if view.fit != "native":
             raise UsageError(f"view.fit = {view.fit!r} would resize the low resolution", "set view.fit=native")
         default = Augment()
@@ -103,11 +111,12 @@ class Task(PixelTask):
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the difference from the fine picture, of what the network says of it."""
+        """Return the difference from the fine picture, of what the network says of it; and how unlike the two look."""
         ours, theirs = self.codec.picture(outputs["sheets"].float()), batch["fine"]
+        seen = self.perceptual.of(ours, theirs)
         if self.config.channels == "y":
             ours, theirs = luma(ours), luma(theirs)
-        return {self.config.loss: self.codec.loss(ours, theirs)}
+        return {self.config.loss: self.config.pixel_weight * self.codec.loss(ours, theirs), **seen}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return the sheets, averaged over the eight symmetries if asked for."""

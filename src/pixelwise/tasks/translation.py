@@ -1,4 +1,4 @@
-"""Paired image-to-image translation: L1, or L1 plus a conditional GAN (pix2pix; Isola et al. 2017)."""
+"""Paired image-to-image translation: L1, or L1 plus a conditional GAN (pix2pix; Isola et al. 2017), or with features too."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from pixelwise.geometry.homography import resize
 from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_image
 from pixelwise.losses.adversarial import discriminator_loss, generator_loss
+from pixelwise.losses.perceptual import PerceptualConfig, PerceptualTerm
 from pixelwise.metrics.image import ImageMetrics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet
@@ -55,6 +56,9 @@ class Config(TaskConfig):
     discriminator: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")] = Field(
         default=patchgan.Config(), description="the network that judges (input, output) pairs"
     )
+    perceptual: Annotated[SerializeAsAny[PerceptualConfig] | None, Choice("pixelwise.perceptual")] = Field(
+        default=None, description="a third loss that sees more than pixels; null: none"
+    )
 
 
 class Task(PixelTask):
@@ -76,9 +80,11 @@ class Task(PixelTask):
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if self.adversarial else (generator,)
         self.simultaneous = config.order == "simultaneous"
+        self.perceptual = PerceptualTerm(config.perceptual)
 
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would show the network fill where a picture ends, because it would learn to paint fill."""
+        _ = self.perceptual.built
         if augment.rotate or augment.translate or augment.scale[0] < 1 or view.fit == "letterbox":
             raise UsageError(
                 "translation would learn the fill around turned, moved or shrunken pictures",
@@ -128,7 +134,7 @@ class Task(PixelTask):
         if self.adversarial:
             logits = networks["discriminator"](torch.cat([batch["source"], outputs["image"]], 1))
             losses["adversarial"] = generator_loss(logits.float(), self.config.adversarial)
-        return losses
+        return losses | self.perceptual.of((outputs["image"] + 1) / 2, (batch["target"] + 1) / 2)
 
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""

@@ -49,7 +49,7 @@ class Config(DataConfig):
         root = existing_folder(self.root)
         path, parted = _annotations(root, split)
         try:
-            records, category = _parse(read_json(path), path, self.negatives)
+            records, category, strays = _parse(read_json(path), path, self.negatives)
         except MALFORMED as error:
             raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from None
         skeleton = skeleton_for(len(category["keypoints"]), of_category(category, path), self.skeleton, path)
@@ -60,7 +60,10 @@ class Config(DataConfig):
         records = [replace(item, path=within(folder, str(item.path))) for item in records]
         if self.on_error == "stop":
             require_images((item.path for item in records), path)
-        return checked(KeypointFiles(root, records, Meta(skeleton=skeleton)), self.on_error)
+        dataset = KeypointFiles(root, records, Meta(skeleton=skeleton))
+        if strays:
+            dataset.notes.append(f"{path.name}: {strays} annotations are of images that it does not list, and are left out")
+        return checked(dataset, self.on_error)
 
 
 def _annotations(root: Path, split: str) -> tuple[Path, bool]:
@@ -93,8 +96,8 @@ def _images(root: Path, split: str, records: list[Record]) -> Path:
     raise DataError(f"{root}: image {first} is in none of the usual folders", hint)
 
 
-def _parse(data: Any, path: Path, negatives: bool) -> tuple[list[Record], dict[str, Any]]:
-    """Return the labelled images and the category that they show."""
+def _parse(data: Any, path: Path, negatives: bool) -> tuple[list[Record], dict[str, Any], int]:
+    """Return the labelled images, the category that they show, and how many annotations are of no image."""
     category = next((c for c in data["categories"] if c.get("keypoints")), None)
     if category is None:
         raise DataError(f"{path}: no category names keypoints")
@@ -106,7 +109,8 @@ def _parse(data: Any, path: Path, negatives: bool) -> tuple[list[Record], dict[s
     records = [_record(image, people[image["id"]], count) for image in data["images"]]
     if not any(len(item.points) for item in records):
         raise DataError(f"{path}: no image has a labelled keypoint")
-    return [item for item in records if negatives or len(item.points)], category
+    strays = sum(map(len, people.values())) - sum(len(people[image["id"]]) for image in data["images"])
+    return [item for item in records if negatives or len(item.points)], category, strays
 
 
 def _record(image: dict[str, Any], people: list[dict[str, Any]], count: int) -> Record:

@@ -24,6 +24,7 @@ class Config(NetworkConfig):
     kind: Literal["residual"] = "residual"
     width: int = Field(64, ge=1, description="channels at full resolution; doubled at each of the two halvings")
     blocks: int = Field(9, ge=0, description="residual blocks at a quarter of the resolution")
+    kernel: Literal[7, 9] = Field(7, description="side of the first and the last convolution: 7 (CycleGAN), 9 (Johnson et al.)")
     norm: Norm = Field("instance", description="normalisation after each convolution but the last")
     upsample: Upsample = Field(
         "transposed",
@@ -68,7 +69,7 @@ class Block(nn.Module):
 class ResidualEncoderDecoder(nn.Module):
     """(B, in_channels, H, W) -> (B, out_channels, H, W), stride 1.
 
-    A 7x7 convolution, two 3x3 of stride 2, the blocks, two enlargements, a 7x7 convolution. The 7x7 convolutions and the
+    A 7x7 convolution, two 3x3 of stride 2, the blocks, two enlargements, a 7x7 convolution. The outer convolutions and the
     blocks continue their maps by reflection, so that no frame of zeros is painted into the picture.
 
     Any H and W: the image is continued by mirroring to the right and below, and the output is cropped back.
@@ -80,14 +81,14 @@ class ResidualEncoderDecoder(nn.Module):
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
         kind, width = config.norm, config.width
-        layers: list[nn.Module] = [_convolution(in_channels, width, kind, 7), *_norm_and_relu(kind, width)]
+        layers: list[nn.Module] = [_convolution(in_channels, width, kind, config.kernel), *_norm_and_relu(kind, width)]
         for before in (width, 2 * width):
             halve = nn.Conv2d(before, 2 * before, 3, 2, 1, bias=_biased(kind))
             layers += [halve, *_norm_and_relu(kind, 2 * before)]
         layers += [Block(4 * width, kind) for _ in range(config.blocks)]
         for after in (2 * width, width):
             layers += [*_enlarge(config, 2 * after, after), *_norm_and_relu(kind, after)]
-        layers.append(nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect"))
+        layers.append(nn.Conv2d(width, out_channels, config.kernel, padding=config.kernel // 2, padding_mode="reflect"))
         self.layers = nn.Sequential(*layers, nn.Tanh() if config.activation == "tanh" else nn.Identity())
 
     def forward(self, image: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pixelwise.errors import UsageError
 from pixelwise.nn.blocks import Norm, Skips, Stage
 from pixelwise.nn.encoders import DilatableEncoderConfig, Pyramid, level_width
+from pixelwise.nn.initialisation import begin_near_zero
 from pixelwise.nn.padding import mirror_to_multiple
 from pixelwise.nn.upsample import Upsample
 
@@ -25,6 +26,7 @@ class Config(DilatableEncoderConfig):
     skips: Skips = Field("concatenate", description="how each level of the decoder sees the encoder's map of its size")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value at the coarsest level")
     output_stride: Literal[1, 2, 4, 8] = Field(1, description="input pixels per output pixel: 1, 2, 4 or 8")
+    near_zero: bool = Field(False, description="let the first answers be nearly 0, as most of a sheet of beliefs is")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -70,6 +72,8 @@ class UNet(nn.Module):
             self.stages[str(stride)] = Stage(below, skip, out, config.norm, config.upsample, config.skips)
             below = out
         self.head = nn.Conv2d(below, out_channels, 1)
+        if config.near_zero:
+            begin_near_zero(self.head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""

@@ -1,0 +1,1 @@
+"""Networks that only look, one file per kind."""

@@ -1,0 +1,1 @@
+"""Losses that see more than pixels, one file per kind."""
