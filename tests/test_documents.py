@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/video.md",
     "docs/keypoint-codecs.md",
     "docs/pose.md",
+    "docs/pictures.md",
     "docs/super-resolution.md",
     "docs/perceptual-losses.md",
     "docs/colour.md",

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from pixelwise.batch import predict_files
 from pixelwise.data.bleeding import bleed
-from pixelwise.data.carried import Carried
+from pixelwise.data.carried import EVERYTHING, Carried
 from pixelwise.data.images import decode_image
-from pixelwise.data.pictures import read_picture
+from pixelwise.data.pictures import read_picture, reading_bytes
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.resample import bicubic
 from pixelwise.geometry.tiles import Tile
@@ -460,6 +460,31 @@ def test_a_smooth_ramp_of_16_bits_keeps_its_levels(name: str, enlarging: Model, 
     assert np.abs(large[4, 4:1196, 1] - middle).max() < 8
     assert answer.to_json()["mean"] == pytest.approx([22000 / 65535] * 3, abs=1e-4)
     assert answer.render().mode == answer.input().mode == "RGB"
+
+
+def test_16_bits_in_tiles_are_those_of_the_whole(enlarging: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = RNG.integers(0, 65536, (40, 30, 4), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png(values))
+    whole = enlarging(tmp_path / "a.png")
+    tiling = enlarging._tiling
+    room = tiling._takes((24, 24))
+    monkeypatch.setattr(Model, "_large", lambda *_: True)
+    monkeypatch.setattr(Model, "_plan", lambda self, size, *_: tiling.plan(size, room, "exact"))
+    parts = enlarging(tmp_path / "a.png")
+    assert isinstance(whole, ImagePrediction) and isinstance(parts, ImagePrediction) and parts.pixels.dtype == torch.uint16
+    assert (parts.pixels.int() - whole.pixels.int()).abs().max() <= 1
+    assert len(list(tiling.plan((40, 30), room, "exact").parts(lambda tile: torch.zeros(1, tile.height, tile.width)))) > 1
+
+
+def test_what_reading_takes_is_known_beforehand(enlarging: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep.png").write_bytes(png(SIXTEEN))
+    noise(6, 9, 4).save(tmp_path / "a.png")
+    assert [reading_bytes(tmp_path / name, EVERYTHING) for name in ("deep.png", "a.png")] == [24, 10]
+    assert reading_bytes(tmp_path / "deep.png", ("alpha",)) == 10
+    monkeypatch.setattr(Model, "_room", lambda _: 6 * 9 * 24 - 1)
+    assert enlarging(tmp_path / "a.png").notes == ()
+    with pytest.raises(DataError, match=r"deep.png: reading 9x6 pixels takes 1.27 KiB"):
+        enlarging(tmp_path / "deep.png")
 
 
 def everything(path: Path, width: int = 9) -> Path:

@@ -58,5 +58,7 @@ class Carried:
         top, left = (max(0, start // scale - MARGIN) for start in (place.top, place.left))
         bottom, right = ((place.top + place.height) // scale + MARGIN, (place.left + place.width) // scale + MARGIN)
         seen = unit(self.alpha[top:bottom, left:right])
+        if seen.amin() == seen.amax():  # most of most pictures is opaque
+            return levels(seen[:1, :1], dtype).expand(place.height, place.width)
         large = bicubic(seen, (seen.shape[0] * scale, seen.shape[1] * scale), scale)
         return levels(place.within(Tile(top * scale, left * scale, *large.shape)).of(large), dtype)
