@@ -113,13 +113,13 @@ def session(model: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def continued(network: nn.Module) -> int:
+def continued(network: nn.Module, channels: int = 3) -> int:
     """Return by how many columns at once the pictures grow that the first layer sees, while the input grows by one."""
     seen: list[int] = []
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | PixelDifference))
     with first.register_forward_pre_hook(lambda _, seeing: seen.append(seeing[0].shape[-1])), torch.inference_mode():
         for width in range(257, 290):
-            network(torch.zeros(1, 3, 16, width))
+            network(torch.zeros(1, channels, 16, width))
     enlarged = seen[0] // 257  # before the first layer, as srcnn and vdsr do
     return int(np.diff(np.unique(seen)).max()) // enlarged
 
@@ -152,7 +152,7 @@ def test_every_task_answers_at_any_size_without_pixelwise(kind: str, tmp_path: P
         assert list(made["outputs"]) == list(expected) == list(model.task.units())
         assert all(difference(a, b) < 1e-4 for a, b in zip(found, expected.values(), strict=True))
     known = run.get_modelmeta().custom_metadata_map
-    assert int(known["size_multiple"]) == max(map(continued, model.networks.values()))
+    assert int(known["size_multiple"]) == max(continued(network, model.task.sheets) for network in model.networks.values())
     view = small(kind).view
     assert known["task"] == kind and known["fit"] == view.fit
     assert known["size"] == "any" if view.fit == "native" else json.loads(known["size"]) == [32, 32]
