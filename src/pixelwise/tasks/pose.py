@@ -275,20 +275,23 @@ def world_pose() -> Recipe:
 def flies_pair() -> Recipe:
     """24 nodes on each of two flies seen from above, a leg of three nodes each; the last fifth of the time validates.
 
-    The labels are another model's predictions, some frames of which list three or four flies. Not measured yet.
+    After 5000 steps, 45 minutes of one core with AMX (95 of a busy one): of 40 unseen frames 99.0 % of the points at a mean of
+    3.9 px of 384 (median 3.6) and both flies in every frame, ap_oks_sigma0.05_boxarea 0.63, ap50 1.00; the nearest neighbour
+    has 34 px and 0.08. The labels are another model's, and lie 3.1 px to the left of the legs in every frame. Turned pictures
+    leave no way to learn that: less this shift, which is (3.07, 0.27), the errors are 2.4 px (median 1.9).
     """
     return Recipe(
         name="flies_pair",
         task=Config(sigma=4.0, thickness=3.0),
         data=keypoints_frames.Config(root="data/flies_pair"),
-        view=View(size=(256, 256)),
-        augment=Augment(rotate=20, scale=(0.95, 1.05), translate=0.05, brightness=0.2, contrast=0.2),
+        view=View(size=(256, 256), fit="native"),
+        augment=Augment(rotate=180, scale=(0.95, 1.05), translate=0.05, brightness=0.2, contrast=0.2),
         network=unet.Config(width=24, depth=4, output_stride=4, near_zero=True),
         optimizer=Optimizer(kind="adamw", lr=3e-3),
         schedule=Schedule(kind="cosine", warmup_steps=20),
-        steps=1500,
+        steps=5000,
         batch_size=4,
-        evaluate_every=500,
+        evaluate_every=1000,
     )
 
 
