@@ -275,7 +275,7 @@ def world_pose() -> Recipe:
 def flies_pair() -> Recipe:
     """24 nodes on each of two flies seen from above, a leg of three nodes each; the last fifth of the time validates.
 
-    After 5000 steps, 45 minutes of one core with AMX (95 of a busy one): of 40 unseen frames 99.0 % of the points at a mean of
+    After 5000 steps, 50 minutes of one core with AMX (95 of a busy one): of 40 unseen frames 99.0 % of the points at a mean of
     3.9 px of 384 (median 3.6) and both flies in every frame, ap_oks_sigma0.05_boxarea 0.63, ap50 1.00; the nearest neighbour
     has 34 px and 0.08. The labels are another model's, and lie 3.1 px to the left of the legs in every frame. Turned pictures
     leave no way to learn that: less this shift, which is (3.07, 0.27), the errors are 2.4 px (median 1.9).
