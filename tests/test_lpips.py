@@ -114,7 +114,7 @@ class Hostile:
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     layer = nn.Linear(2, 1)
-    for name, content in (("a.pth", b"no"), ("a.safetensors", b"no"), ("empty.pth", b"")):
+    for name, content in (("a.pth", b"no"), ("a.safetensors", b"no"), ("empty.pth", b""), ("pops.pth", b"\x80\x02.")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match="no file of weights"):
             read(tmp_path / name)

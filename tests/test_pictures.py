@@ -548,6 +548,18 @@ def test_translation_lays_drawings_on_white_and_keeps_the_rest(tmp_path: Path) -
     assert answer.to_json() == white.to_json()
 
 
+def test_style_transfer_keeps_everything(tmp_path: Path) -> None:
+    model = untrained("world_style", "network.width=4", "network.blocks=1", "data.scenes=2")
+    (tmp_path / "deep.png").write_bytes(png(SIXTEEN))
+    answer = model(tmp_path / "deep.png")
+    assert isinstance(answer, ImagePrediction) and answer.pixels.dtype == torch.uint16
+    assert decoded(answer.save(tmp_path / "painted.png")).shape == SIXTEEN.shape
+    with Image.open(model(everything(tmp_path / "a.png")).save(tmp_path / "b.png")) as picture:
+        assert (
+            picture.mode == "RGBA" and picture.info["icc_profile"] == SRGB and dict(picture.getexif()) == {Base.Make: "Maker"}
+        )
+
+
 def test_other_tasks_see_8_bits_on_white(tmp_path: Path) -> None:
     model = untrained("world_segmentation", "network.width=4", "network.depth=2", "data.scenes=2")
     assert model.task.keeps == ()

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelwise.errors import ModelError, UsageError, did_you_mean
 from pixelwise.nn.features import Features, FeaturesConfig, Tapped
+from pixelwise.nn.weight_files import load, read
 
 CLASSIFIER = ("classifier", "fc", "head", "pre_logits")
 OFFLINE = (
@@ -100,32 +99,7 @@ def _from_hub(source: Any) -> Path | None:
 
 
 def _load(network: nn.Module, file: Path) -> None:
-    """Load a file of tensors, strictly but for the classifier behind the features."""
-    found, wanted = (_without_classifier(tensors) for tensors in (_read(file), network.state_dict()))
-    shared = wanted.keys() & found.keys()
-    wrong = [*(wanted.keys() ^ found.keys()), *(name for name in shared if wanted[name].shape != found[name].shape)]
-    if wrong:
-        what = f"{len(wrong)} tensors differ, such as {min(wrong)}"
-        raise ModelError(f"{file} does not fit the network of the features: {what}", "name the model it was saved from")
-    network.load_state_dict(found, strict=False)
-
-
-def _without_classifier(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """Read tensors; a file that would run code is refused."""
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise ModelError(f"{file} cannot be read: {str(error).partition(chr(10))[0]}", OFFLINE) from None
-    except Exception as error:
-        # unpickling without code has an error class of its own, in a private module
-        raise ModelError(f"{file} holds more than tensors, so it is not opened", "save it as .safetensors") from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise ModelError(f"{file} holds no weights by name", "save the network's state_dict()")
-    return found
+    """Load a file of tensors, strictly but for the classifier behind the features, which keeps its own."""
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(CLASSIFIER)}
+    found = {name: tensor for name, tensor in read(file, OFFLINE).items() if not name.startswith(CLASSIFIER)}
+    load(network, own | found, file, "name the model it was saved from")

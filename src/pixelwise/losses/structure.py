@@ -9,11 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.errors import UsageError
+from pixelwise.metrics.image import SCALES, WINDOW, similarities
 
-WINDOW, SIGMA = 11, 1.5
-C1, C2 = 0.01**2, 0.03**2
-EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first (Wang et al. 2003, section 3.2)."""
 FLOOR = 0.01
 """Similarity below which a logarithm goes on as a straight line: pictures may be anticorrelated, powers of that are not."""
 
@@ -52,8 +49,8 @@ def ms_ssim_loss(image: Tensor, target: Tensor) -> Tensor:
         UsageError: A side is shorter than the window.
     """
     side = min(image.shape[-2:])
-    scales = max(1, sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS))))
-    exponents = [e * sum(EXPONENTS) / sum(EXPONENTS[:scales]) for e in EXPONENTS[:scales]]
+    scales = max(1, sum(side // 2**scale >= WINDOW for scale in range(len(SCALES))))
+    exponents = [e * sum(SCALES) / sum(SCALES[:scales]) for e in SCALES[:scales]]
     powers = image.new_zeros(image.shape[:2])
     for exponent in exponents[:-1]:
         _, contrast = _similarities(image, target)
@@ -69,21 +66,7 @@ def _similarities(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]
         what = f"structural similarity has windows of {WINDOW} x {WINDOW} pixels, and a picture here is {width}x{height}"
         raise UsageError(what, "train on larger pictures (view.size), or choose another perceptual.kind")
-    mean, other = _blurred(image), _blurred(target)
-    variance = _blurred(image * image) - mean * mean
-    variances = variance + _blurred(target * target) - other * other
-    covariance = _blurred(image * target) - mean * other
-    luminance = (2 * mean * other + C1) / (mean * mean + other * other + C1)
-    return luminance, (2 * covariance + C2) / (variances + C2)
-
-
-def _blurred(image: Tensor) -> Tensor:
-    place = torch.arange(WINDOW, device=image.device, dtype=image.dtype) - WINDOW // 2
-    weights = (-place.square() / (2 * SIGMA**2)).exp()
-    weights = weights / weights.sum()
-    planes = image.flatten(0, 1)[:, None]
-    blurred = functional.conv2d(functional.conv2d(planes, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
-    return blurred.view(*image.shape[:2], *blurred.shape[-2:])
+    return similarities(image, target)
 
 
 def _logarithm(similarity: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class ColourMetrics:
 
     - `auc_raw`: the share of pixels whose a and b are within t of the truth, averaged over t from 0 to 150: in closed form
       1 - mean(min(d, 150)) / 150.
-    - `auc_rebalanced`: the same with each pixel weighed by 1 / (share of its true colour's bin in the training data).
+    - `auc_rebalanced`: the same with each pixel weighed by 1 / (share of its true colour's bin in the training data), of the
+      pixels of all pictures together.
     - `psnr_rgb`: mean of the pictures' own decibels, each at most 100.
     - `colourfulness` of ours, and `colourfulness_truth`: to be near each other, not large.
     """

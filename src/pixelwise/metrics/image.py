@@ -61,7 +61,8 @@ def ssim(image: Tensor, original: Tensor) -> Tensor:
     """
     if min(image.shape[-2:]) < WINDOW:
         return image.new_full((len(image),), torch.nan)
-    return _similarity(image, original)[0].mean(1)
+    luminance, contrast = similarities(image, original)
+    return (luminance * contrast).mean((1, 2, 3))
 
 
 def ms_ssim(image: Tensor, original: Tensor) -> Tensor:
@@ -83,9 +84,9 @@ def ms_ssim(image: Tensor, original: Tensor) -> Tensor:
     product = image.new_ones(image.shape[:2])
     for scale, exponent in enumerate(SCALES):
         image, original = (_halved(image), _halved(original)) if scale else (image, original)
-        similarity, contrast = _similarity(image, original)
-        factor = similarity if scale == len(SCALES) - 1 else contrast
-        product = product * factor.clamp(min=0) ** exponent
+        luminance, contrast = similarities(image, original)
+        factor = luminance * contrast if scale == len(SCALES) - 1 else contrast
+        product = product * factor.mean((2, 3)).clamp(min=0) ** exponent
     return product.mean(1)
 
 
@@ -96,14 +97,12 @@ def _halved(image: Tensor) -> Tensor:
     return functional.avg_pool2d(even, 2)
 
 
-def _similarity(image: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the structural similarity `(B, C)` of each channel, and the same without its luminance."""
+def similarities(image: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the luminance of every window, and its contrast and structure, `(B, C, H - 10, W - 10)` each."""
     x, y = _blur(image), _blur(original)
     xx, yy, xy = _blur(image * image) - x * x, _blur(original * original) - y * y, _blur(image * original) - x * y
     c1, c2 = K1**2, K2**2
-    contrast = (2 * xy + c2) / (xx + yy + c2)
-    luminance = (2 * x * y + c1) / (x * x + y * y + c1)
-    return (luminance * contrast).mean((2, 3)), contrast.mean((2, 3))
+    return (2 * x * y + c1) / (x * x + y * y + c1), (2 * xy + c2) / (xx + yy + c2)
 
 
 def _blur(image: Tensor) -> Tensor:

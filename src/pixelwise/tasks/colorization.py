@@ -196,12 +196,14 @@ class Task(BaseTask):
         height, width = image.shape[-2:]
         grey = torch.empty(1, height, width, dtype=torch.uint8)
         pixels = torch.empty(height, width, 3, dtype=depth_of(image)).permute(2, 0, 1)
+        colours = False
         for place in bands(Tile(0, 0, height, width), most=BAND // 16):
-            lightness = lab_of_srgb(place.of(image))[:1]
+            own = place.of(image)
+            colours = colours or bool((own != own[:1]).any())
+            lightness = lab_of_srgb(own)[:1]
             ab = warp_maps(maps, translation(-place.left, -place.top) @ to_own, (place.height, place.width))
             place.of(pixels).copy_(levels(srgb_of_lightness(torch.cat([lightness, ab])), pixels.dtype))
             place.of(grey).copy_(eight_bits(srgb_of_lightness(torch.cat([lightness, torch.zeros_like(ab)])))[:1])
-        colours = bool((image != image[:1]).any())
         notes = ("the picture has colours: only its lightness was used",) if colours else ()
         return ImagePrediction(grey, pixels, notes=notes)
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pixelwise.codecs.rgb import RGBCodec
+from pixelwise.color.levels import depth_of
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View
+from pixelwise.data.carried import EVERYTHING
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import image_folder, world
 from pixelwise.data.images import decode_image
@@ -65,6 +67,7 @@ class Task(PixelTask):
     fields = ("image",)
     primary = "objective"
     minimised = True
+    keeps = EVERYTHING
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
@@ -123,11 +126,12 @@ class Task(PixelTask):
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
         height, width = sample["image"].frame.size
-        return ImagePrediction(image_of(sample), torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1))
+        image = image_of(sample)
+        return ImagePrediction(image, torch.empty(height, width, 3, dtype=depth_of(image)).permute(2, 0, 1))
 
     def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
-        """Round each pixel to 8 bits."""
-        place.of(prediction.pixels).copy_(self.codec.decode(maps))
+        """Round each pixel to the levels of the answer."""
+        place.of(prediction.pixels).copy_(self.codec.decode(maps, prediction.pixels.dtype))
 
     def truth(self, sample: Sample) -> ImagePrediction:
         """Return the style's picture, stretched: nobody knows the true answer, and this is what it is held against."""
