@@ -230,7 +230,7 @@ def test_doctor_as_json(capsys: Capture) -> None:
     [
         (["tarin"], "no verb 'tarin'", "did you mean 'train'?"),
         (["frobnicate"], "no verb 'frobnicate'", VERBS),
-        (["train"], "the following arguments are required: RECIPE, key=value", "see: pixelwise train --help"),
+        (["train"], "the following arguments are required: RECIPE", "see: pixelwise train --help"),
         (["train", "camvit"], "no recipe 'camvit'", "did you mean 'camvid'?"),
         (["train", "camvid", "steps"], "expected key=value, got 'steps'", "for example steps=500"),
         (["train", "camvid", "netwrk.width=3"], "unknown setting 'netwrk.width'", "did you mean 'network.width'?"),
