@@ -312,7 +312,9 @@ def colorization() -> Recipe:
 def photographs_colorization() -> Recipe:
     """ImageNet, one photograph of each class, cats and dogs and BSDS500 train (1,443), validated on the 100 of BSDS500 val.
 
-    Not measured yet.
+    After 36 minutes on one busy core with AMX: auc_rebalanced 0.754 (constant 0.720, nearest neighbour 0.726), auc_raw 0.891
+    (grey 0.890, constant 0.900), colourfulness 29.1 of the truth's 35.7 (constant 7.9), psnr_rgb 22.9 (constant 23.5). Skies
+    become blue and meadows green; what is seldom seen gets the colour of something else.
     """
     return Recipe(
         name="photographs_colorization",
