@@ -244,7 +244,9 @@ def in_parts(model: Model, side: int = 40) -> Model:
     """Give a model memory for tiles of `side` pixels beyond its halo."""
     tiling, seen = model._tiling, side + sum(model._tiling.reach.before) + model._tiling.reach.period[0]
     model.memory, room = 1, tiling._takes((seen, seen))
-    model._plan = lambda size, held, mirrored=False: tiling.plan(size, room, model.tiles, mirrored)  # type: ignore[method-assign]
+    model._plan = lambda size, held, mirrored=False, turned=False: (  # type: ignore[method-assign]
+        tiling.plan(size, room, model.tiles, mirrored, turned)
+    )
     return model
 
 

@@ -110,7 +110,7 @@ class Tiling:
             raise _too_small("an exact tile", self._takes(least.tile), room)
         return self._blended(rows, columns, room, "as asked for" if tiles == "blended" else "too little memory for exact ones")
 
-    def _axes(self, size: Size, mirrored: bool, turned: bool) -> tuple[Axis, Axis]:
+    def _axes(self, size: Size, mirrored: bool, turned: bool = False) -> tuple[Axis, Axis]:
         before, after, period, _ = self.reach
         rows, columns = (Axis(*axis) for axis in zip(size, before, after, period, strict=True))
         if turned:
