@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelwise.color.spaces import YCBCR_OF_RGB, YCBCR_OFFSET
 from pixelwise.metrics.averages import averages
 
 WINDOW = 11
@@ -28,8 +29,8 @@ def luma(rgb: Tensor) -> Tensor:
     Returns:
         `(..., 1, H, W)` in [16 / 255, 235 / 255].
     """
-    weights = rgb.new_tensor([65.481, 128.553, 24.966]) / 255
-    return (rgb * weights[:, None, None]).sum(-3, keepdim=True) + 16 / 255
+    weights = rgb.new_tensor(YCBCR_OF_RGB[0]) / 255
+    return (rgb * weights[:, None, None]).sum(-3, keepdim=True) + YCBCR_OFFSET[0] / 255
 
 
 def psnr(image: Tensor, original: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pixelwise.codecs.boundaries import BoundaryCodec
-from pixelwise.data.augment import Augment, View
+from pixelwise.data.augment import LUMA, Augment, View
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import boundary_folder, world
 from pixelwise.data.sample import Batch, Boundaries, LabelMap, Sample
@@ -28,7 +28,6 @@ from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.task import PixelTask, Predictor, image_of, mirrored, unit
 from pixelwise.training import Optimizer, Schedule
 
-LUMA = (0.299, 0.587, 0.114)
 BLUR = 0.0035
 """Deviation of the Gaussian before the gradient, as a fraction of the diagonal: 2 pixels for BSDS500."""
 

@@ -82,8 +82,6 @@ class SimpleBaseline(nn.Module):
         befores = [self.encoder.channels[self.multiple], *[config.width] * halvings]
         self.decoder = nn.Sequential(*(_doubled(config, before) for before in befores[:halvings]))
         self.scores = begin_near_zero(nn.Conv2d(befores[-1], out_channels, 1))
-        nn.init.normal_(self.scores.weight, std=0.001)
-        nn.init.zeros_(self.scores.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of `image`."""
