@@ -80,15 +80,16 @@ def gradient_penalty(
     a picture's value depend on other pictures: give such a discriminator instance norm or none (their section 4).
 
     Args:
-        discriminator: (B, C, H, W) -> logits; a conditional one with its condition filled in. A picture's value is the mean of
-            its patches, as in the losses, and with several discriminators the sum of theirs.
+        discriminator: (B, C, H, W) -> logits (B, ...); a conditional one with its condition filled in. A picture's value is the
+            mean of its patches, as in the losses, and with several discriminators the sum of theirs.
         real: (B, C, H, W).
         fake: The same of generated pictures, which need not be detached.
         generator: Draws from [0, 1) where each picture lies between the two; torch's global generator if None.
     """
     share = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device, dtype=real.dtype)
     slopes = _slopes(discriminator, share * real.detach() + (1 - share) * fake.detach())
-    return (torch.linalg.vector_norm(slopes, dim=1) - 1).square().mean()
+    penalty: Tensor = (torch.linalg.vector_norm(slopes, dim=1) - 1).square().mean()
+    return penalty
 
 
 def r1(discriminator: Callable[[Tensor], Logits], real: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def _slopes(discriminator: Callable[[Tensor], Logits], images: Tensor) -> Tensor
     """Return (B, values): the gradient of each picture's value by its own pixels."""
     with torch.enable_grad():
         images = images.requires_grad_()
-        values = sum(logits.flatten(1).mean(1) for logits in _tensors(discriminator(images)))
+        values = sum(logits.reshape(len(logits), -1).mean(1) for logits in _tensors(discriminator(images)))
         assert isinstance(values, Tensor)
         (slopes,) = torch.autograd.grad(values.sum(), images, create_graph=True)
     return slopes.flatten(1).to(torch.promote_types(slopes.dtype, torch.float32))

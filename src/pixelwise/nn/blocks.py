@@ -12,19 +12,33 @@ from torch.nn import functional
 from pixelwise.nn.upsample import Upsample, upsample
 
 Norm = Literal["batch", "instance", "group", "none"]
+Statistics = Literal["picture", "running"]
 Skips = Literal["concatenate", "add", "none"]
 
 
-def norm(kind: Norm, channels: int) -> nn.Module:
+class PictureNorm(nn.BatchNorm2d):
+    """Batch norm that in evaluation normalises each picture by its own statistics, as batch norm does at batch 1."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the normalised maps (B, channels, H, W); a map of one pixel becomes the bias alone."""
+        if self.training:
+            return super().forward(maps)
+        centred = maps - maps.mean((2, 3), keepdim=True)
+        scale = torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
+        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def norm(kind: Norm, channels: int, statistics: Statistics = "running") -> nn.Module:
     """Return the normalisation of (B, channels, H, W) maps.
 
     Args:
         kind: `batch` (affine, running statistics), `instance` (no affine, no running statistics, as in pix2pix and
             CycleGAN), `group` (up to 8 groups, affine) or `none`.
         channels: Channels of the maps.
+        statistics: What `batch` uses in evaluation: the running ones, or each picture's own, as all others do.
     """
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels) if statistics == "running" else PictureNorm(channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels)
     return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()

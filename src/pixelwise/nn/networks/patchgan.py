@@ -1,4 +1,7 @@
-"""The discriminator of pix2pix: a verdict on every patch, not on the picture (Isola et al. 2017, section 3.2.2)."""
+"""The discriminator of pix2pix: a verdict on every patch, not on the picture (Isola et al. 2017, section 3.2.2).
+
+Several of them may judge the picture at several sizes (pix2pixHD; Wang et al. 2018, section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+from torch.nn.utils.parametrizations import spectral_norm
 
-from pixelwise.nn.blocks import norm
+from pixelwise.nn.blocks import Norm, norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
@@ -21,12 +26,25 @@ class Config(NetworkConfig):
     layers: int = Field(
         3, ge=0, le=6, description="convolutions of stride 2; 0, 1, 2, 3, 4, 5 see patches of 1, 16, 34, 70, 142, 286"
     )
-    norm: Literal["batch", "instance", "none"] = Field("batch", description="normalisation; none on the first level")
+    norm: Norm = Field("batch", description="normalisation; none on the first level")
+    spectral_norm: bool = Field(
+        False, description="divide every weight by its largest singular value (Miyato et al. 2018), usually with norm=none"
+    )
+    scales: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="how many discriminators; each further one sees the picture at half the size (pix2pixHD: 2 or 3)",
+    )
 
-    def build(self, in_channels: int, out_channels: int = 1) -> PatchGAN:
+    def build(self, in_channels: int, out_channels: int = 1) -> PatchGAN | MultiScalePatchGAN:
         """Return the network with weights from N(0, 0.02)."""
-        network = PatchGAN(self, in_channels, out_channels)
+        kind = PatchGAN if self.scales == 1 else MultiScalePatchGAN
+        network = kind(self, in_channels, out_channels)
         initialise(network)
+        if self.spectral_norm:
+            for module in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+                spectral_norm(module)
         return network
 
 
@@ -44,10 +62,35 @@ class PatchGAN(nn.Module):
         self.least = 3 * self.stride if config.layers else 1
         self.layers = nn.Sequential(*(_patch if config.layers else _pixel)(config, in_channels, out_channels))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of `image`."""
-        logits: Tensor = self.layers(mirror_to_multiple(image, self.multiple, self.least))
-        return logits
+    def forward(self, image: Tensor, every: bool = False) -> Tensor | list[Tensor]:
+        """Return the logits of `image`; with `every` the maps after each activation, first to last, and then the logits."""
+        maps = mirror_to_multiple(image, self.multiple, self.least)
+        inside = []
+        for layer in self.layers:
+            maps = layer(maps)
+            if isinstance(layer, nn.LeakyReLU):
+                inside.append(maps)
+        return [*inside, maps] if every else maps
+
+
+class MultiScalePatchGAN(nn.Module):
+    """(B, in_channels, H, W) -> a list of what each discriminator says of the picture, the one of the full size first."""
+
+    multiple = 1
+
+    def __init__(self, config: Config, in_channels: int, out_channels: int = 1) -> None:
+        super().__init__()
+        self.stride = 2**config.layers
+        self.scales = nn.ModuleList(PatchGAN(config, in_channels, out_channels) for _ in range(config.scales))
+
+    def forward(self, image: Tensor, every: bool = False) -> list[Tensor | list[Tensor]]:
+        """Return the logits of each, or with `every` its maps and logits."""
+        answers = []
+        for scale, judge in enumerate(self.scales):
+            if scale:
+                image = avg_pool2d(image, 3, 2, 1, count_include_pad=False)
+            answers.append(judge(image, every))
+        return answers
 
 
 def _patch(config: Config, in_channels: int, out_channels: int) -> list[nn.Module]:

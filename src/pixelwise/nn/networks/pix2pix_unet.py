@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from pixelwise.nn.blocks import norm
+from pixelwise.nn.blocks import Norm, Statistics, norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
@@ -22,7 +22,7 @@ class Config(NetworkConfig):
     kind: Literal["pix2pix_unet"] = "pix2pix_unet"
     width: int = Field(64, ge=1, description="channels after the first convolution (ngf), at most 8 times later")
     depth: int = Field(8, ge=2, le=10, description="how many times the sides are halved: 8 for 256 pixels, 7 for 128")
-    norm: Literal["batch", "instance"] = Field("batch", description="normalisation; none on first and innermost level")
+    norm: Norm = Field("batch", description="normalisation; none on first and innermost level")
     dropout: float = Field(0.5, ge=0, lt=1, description="probability of dropping a value in the dropout stages")
     dropout_stages: tuple[PositiveInt, ...] | None = Field(
         None,
@@ -35,7 +35,7 @@ class Config(NetworkConfig):
         description="how the decoder enlarges its maps: 4x4 transposed convolutions as published, or in another way and then a "
         "3x3 convolution (Odena et al. 2016)",
     )
-    test_statistics: Literal["picture", "running"] = Field(
+    test_statistics: Statistics = Field(
         "picture", description="what batch norm uses in evaluation: each picture's own statistics (published), or the running"
     )
 
@@ -78,7 +78,7 @@ class Pix2PixUNet(nn.Module):
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
         widths = [config.width * min(2**level, 8) for level in range(config.depth)]
-        bias = config.norm == "instance"  # batch norm would remove it
+        bias = config.norm != "batch"  # which would remove it
         published = range(2, config.depth - 3)
         dropped = published if config.dropout_stages is None else config.dropout_stages
         self.multiple = 2**config.depth
@@ -115,18 +115,5 @@ def _double(config: Config, in_channels: int, out_channels: int, bias: bool = Tr
     return nn.Sequential(enlarged, nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias))
 
 
-class PictureNorm(nn.BatchNorm2d):
-    """Batch norm that in evaluation normalises each picture by its own statistics, as batch norm does at batch 1."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return the normalised maps (B, channels, H, W); a map of one pixel becomes the bias alone."""
-        if self.training:
-            return super().forward(maps)
-        centred = maps - maps.mean((2, 3), keepdim=True)
-        scale = torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
-        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
-
-
 def _norm(config: Config, channels: int) -> nn.Module:
-    by_picture = config.norm == "batch" and config.test_statistics == "picture"
-    return PictureNorm(channels) if by_picture else norm(config.norm, channels)
+    return norm(config.norm, channels, config.test_statistics)

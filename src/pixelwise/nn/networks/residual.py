@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pixelwise.nn.blocks import Norm, norm
+from pixelwise.nn.blocks import Norm, Statistics, norm
 from pixelwise.nn.initialisation import initialise
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.padding import mirror_to_multiple
@@ -30,6 +30,12 @@ class Config(NetworkConfig):
         "transposed",
         description="how the maps are enlarged: one 3x3 transposed convolution of stride 2 (published), or any other way "
         "followed by a 3x3 convolution",
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability of dropping a value inside a block; 0.5 published, as a choice"
+    )
+    test_statistics: Statistics = Field(
+        "running", description="what batch norm uses in evaluation: the running statistics, or each picture's own"
     )
     activation: Literal["none", "tanh"] = Field(
         "none", description="on the output: none for scores, tanh for pictures in [-1, 1] (published)"
@@ -53,11 +59,13 @@ class Config(NetworkConfig):
 class Block(nn.Module):
     """(B, channels, H, W) -> the same: two 3x3 convolutions, added to their input; no activation after the sum."""
 
-    def __init__(self, channels: int, kind: Norm) -> None:
+    def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
+        kind = config.norm
+        between = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(config.dropout)) if config.dropout else nn.ReLU(inplace=True)
         self.branch = nn.Sequential(
-            *(_convolution(channels, channels, kind, 3), norm(kind, channels), nn.ReLU(inplace=True)),
-            *(_convolution(channels, channels, kind, 3), norm(kind, channels)),
+            *(_convolution(channels, channels, kind, 3), _norm(config, channels), between),
+            *(_convolution(channels, channels, kind, 3), _norm(config, channels)),
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -81,13 +89,13 @@ class ResidualEncoderDecoder(nn.Module):
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
         kind, width = config.norm, config.width
-        layers: list[nn.Module] = [_convolution(in_channels, width, kind, config.kernel), *_norm_and_relu(kind, width)]
+        layers: list[nn.Module] = [_convolution(in_channels, width, kind, config.kernel), *_norm_and_relu(config, width)]
         for before in (width, 2 * width):
             halve = nn.Conv2d(before, 2 * before, 3, 2, 1, bias=_biased(kind))
-            layers += [halve, *_norm_and_relu(kind, 2 * before)]
-        layers += [Block(4 * width, kind) for _ in range(config.blocks)]
+            layers += [halve, *_norm_and_relu(config, 2 * before)]
+        layers += [Block(4 * width, config) for _ in range(config.blocks)]
         for after in (2 * width, width):
-            layers += [*_enlarge(config, 2 * after, after), *_norm_and_relu(kind, after)]
+            layers += [*_enlarge(config, 2 * after, after), *_norm_and_relu(config, after)]
         layers.append(nn.Conv2d(width, out_channels, config.kernel, padding=config.kernel // 2, padding_mode="reflect"))
         self.layers = nn.Sequential(*layers, nn.Tanh() if config.activation == "tanh" else nn.Identity())
 
@@ -110,8 +118,12 @@ def _convolution(before: int, after: int, kind: Norm, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(before, after, kernel, padding=kernel // 2, padding_mode="reflect", bias=_biased(kind))
 
 
-def _norm_and_relu(kind: Norm, channels: int) -> list[nn.Module]:
-    return [norm(kind, channels), nn.ReLU(inplace=True)]
+def _norm_and_relu(config: Config, channels: int) -> list[nn.Module]:
+    return [_norm(config, channels), nn.ReLU(inplace=True)]
+
+
+def _norm(config: Config, channels: int) -> nn.Module:
+    return norm(config.norm, channels, config.test_statistics)
 
 
 def _biased(kind: Norm) -> bool:
