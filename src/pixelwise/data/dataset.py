@@ -72,10 +72,12 @@ class Dataset(ABC):
         meta: What the numbers in the fields mean.
         fields: Names of the fields on offer.
         missing: By the name of a field that is not on offer but could be: what to do about it.
+        separate: Fields that are pictures of their own: training draws and moves each of them apart from all others.
     """
 
     meta: Meta
     fields: tuple[str, ...]
+    separate: tuple[str, ...] = ()
     missing: Mapping[str, str] = MappingProxyType({})
 
     @cached_property
@@ -101,6 +103,10 @@ class Dataset(ABC):
     def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
         """Return a sample of training, as it was drawn, changed at random in what only this data set knows; by default not."""
         return sample
+
+    def partner(self, index: int, field: str, draw: Callable[[], np.random.Generator]) -> int:
+        """Return the sample of which training takes a `separate` field beside the others of sample `index`; by default it."""
+        return index
 
     def source(self, index: int, field: str) -> Source | None:
         """Return where the pixels of `field` come from if decoding them is worth caching."""

@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from pixelwise.seeds import generator
 class Batches:
     """The endless sequence of a run's batches, of which a process of a distributed run takes its share.
 
-    Sample n of the run is number n mod N of a permutation drawn for epoch n div N; its augmentation is drawn for n.
+    Sample n of the run is number n mod N of a permutation drawn for epoch n div N; its augmentation is drawn for n. Fields
+    that the dataset calls separate are taken from a sample that it draws for n, and have an augmentation of their own.
     """
 
     def __init__(
@@ -76,10 +78,20 @@ class Batches:
 
     def _sample(self, n: int) -> Sample:
         epoch, place = divmod(n, len(self.dataset))
-        sample = self.dataset.sample(int(self._order(epoch)[place]), self.fields)
-        size = sample[self.fields[0]].frame.size
-        draw = self.augment.draw(generator(self.seed, "augment", n), size, self.view)
-        return self.dataset.varied(draw.apply(sample, self.inputs), lambda: generator(self.seed, "vary", n))
+        index = int(self._order(epoch)[place])
+        separate = [name for name in self.fields if name in self.dataset.separate]
+        sample = self._drawn(n, index, [name for name in self.fields if name not in separate])
+        for name in separate:
+            partner = self.dataset.partner(index, name, partial(generator, self.seed, f"partner {name}", n))
+            sample = Sample(sample.key, sample.fields | self._drawn(n, partner, [name], f" {name}").fields)
+        return self.dataset.varied(sample, lambda: generator(self.seed, "vary", n))
+
+    def _drawn(self, n: int, index: int, fields: Sequence[str], whose: str = "") -> Sample:
+        """Return fields that lie on one picture, moved as drawn for n."""
+        sample = self.dataset.sample(index, fields)
+        size = sample[fields[0]].frame.size
+        draw = self.augment.draw(generator(self.seed, f"augment{whose}", n), size, self.view)
+        return draw.apply(sample, self.inputs)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:

@@ -29,7 +29,7 @@ class Prepared(Dataset):
 
     def __init__(self, dataset: Dataset, fields: Sequence[str], view: View, cache: Cache | None) -> None:
         self.dataset, self.fields, self.view, self.cache = dataset, tuple(fields), view, cache
-        self.meta, self.notes = dataset.meta, dataset.notes
+        self.meta, self.notes, self.separate = dataset.meta, dataset.notes, dataset.separate
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -66,6 +66,10 @@ class Prepared(Dataset):
     def varied(self, sample: Sample, draw: Callable[[], np.random.Generator]) -> Sample:
         """Return the sample as the other dataset varies it."""
         return self.dataset.varied(sample, draw)
+
+    def partner(self, index: int, field: str, draw: Callable[[], np.random.Generator]) -> int:
+        """Return the partner that the other dataset chooses."""
+        return self.dataset.partner(index, field, draw)
 
 
 def prepared(dataset: Dataset, fields: Sequence[str], view: View) -> Prepared:
