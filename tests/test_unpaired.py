@@ -51,10 +51,10 @@ def test_training_is_as_long_as_the_longer_side_and_measuring_as_the_shorter(let
 
 def test_every_partner_is_drawn_as_often_as_any_other(lettered: Path) -> None:
     batches = Batches(unpaired_folder.Config(root=str(lettered)).open("train"), BOTH, VIEW, Augment(), 1, 0)
-    drawn = greys(batches, "b", 1000)
+    drawn = greys(batches, "b", 200)
     assert set(drawn) == {100, 101, 102, 103, 104}
-    assert all(150 < times < 250 for times in Counter(drawn).values())  # 200 expected; standard deviation 12.6
-    seen = greys(batches, "a", 1000)
+    assert all(20 < times < 60 for times in Counter(drawn).values())  # 40 expected; standard deviation 5.7
+    seen = greys(batches, "a", 200)
     pairs = Counter(zip(seen, drawn, strict=True))
     assert len(pairs) == 15  # every A met every B
     assert greys(batches, "b", 20) == drawn[:20]
@@ -76,9 +76,9 @@ def test_each_side_is_moved_by_a_draw_of_its_own(tmp_path: Path) -> None:
         PillowImage.fromarray(ramp.copy()).save(tmp_path / side / "ramp.png")
     data = unpaired_folder.Config(root=str(tmp_path)).open("train")
     batches = Batches(data, BOTH, VIEW, Augment(flip=0.5), 1, 0)
-    cases = Counter(tuple(int(batches[t][name][0, 0, 0, 0]) for name in BOTH) for t in range(400))
+    cases = Counter(tuple(int(batches[t][name][0, 0, 0, 0]) for name in BOTH) for t in range(100))
     assert set(cases) == {(0, 0), (0, 70), (70, 0), (70, 70)}
-    assert all(60 < times < 140 for times in cases.values())  # 100 expected; standard deviation 8.7
+    assert all(9 < times < 41 for times in cases.values())  # 25 expected; standard deviation 4.3
 
 
 def test_what_was_cached_and_what_workers_make_is_the_same(lettered: Path, tmp_path: Path) -> None:

@@ -184,8 +184,7 @@ class Model:
 
     @cached_property
     def _tiling(self) -> Tiling:
-        (network,) = self.networks.values()
-        return Tiling(network, self.task.sheets)
+        return Tiling(self.networks[self.task.deployed[0]], self.task.sheets)
 
     def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False, turned: bool = False) -> Plan:
         """Plan for a picture of `size` beside `held` bytes that its answer takes; a GPU has its own memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image as PillowImage
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class Task(ABC):
     Attributes:
         codec: How the answer becomes sheets of numbers and back.
         phases: The optimizer turns of one training step, in order.
-        deployed: The networks that make predictions; only these go into the model folder.
+        deployed: The networks that make predictions, the one that answers first; only these go into the model folder.
         fields: The sample fields needed for training and evaluation.
         inputs: Those of `fields` that exist at prediction time.
         sheets: Channels of what the deployed network sees.
@@ -85,7 +85,7 @@ class Task(ABC):
 
     codec: Any
     phases: tuple[Phase, ...] = (Phase("train", ("network",)),)
-    deployed: ClassVar[tuple[str, ...]] = ("network",)
+    deployed: tuple[str, ...] = ("network",)
     fields: tuple[str, ...]
     inputs: tuple[str, ...] = ("image",)
     sheets: int = 3
@@ -103,7 +103,7 @@ class Task(ABC):
 
     @abstractmethod
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the networks by name; `network` configures the one that is deployed."""
+        """Build the networks by name; `network` configures what is deployed. What steps remember is one too."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Batch:

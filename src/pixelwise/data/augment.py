@@ -212,6 +212,19 @@ def require_twins(skeleton: Skeleton, augment: Augment, flip_test: bool) -> None
         raise UsageError(what, hint)
 
 
+def require_no_fill(view: View, augment: Augment) -> None:
+    """Check that no fill is seen where a picture ends, because a network that paints pictures would learn to paint it.
+
+    Raises:
+        UsageError: Pictures are turned, moved or shrunken.
+    """
+    if augment.rotate or augment.translate or augment.scale[0] < 1 or view.fit == "letterbox":
+        raise UsageError(
+            "translation would learn the fill around turned, moved or shrunken pictures",
+            "leave augment.rotate and augment.translate at 0, augment.scale at 1 or more, view.fit at stretch or native",
+        )
+
+
 def _quarter_turns(count: int, size: Size) -> Matrix:
     """Return so many clockwise quarter turns of a picture of `size` (height, width) onto its own place or its transposed."""
     height, width = size

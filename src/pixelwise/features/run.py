@@ -34,8 +34,7 @@ class Config(FeaturesConfig):
             hint = "features.folder=runs/NAME, a run of any task on pictures; without one: features.kind=random"
             raise ModelError("features.kind = 'run' needs the folder of a trained run", hint)
         _, task, networks = restored(folder_of(self.folder))
-        (network,) = networks.values()
-        return Tapped(network, self.layers, _as_trained(task, self.folder))
+        return Tapped(networks[task.deployed[0]], self.layers, _as_trained(task, self.folder))
 
 
 def _as_trained(task: Task, folder: str) -> Callable[[Tensor], Tensor]:

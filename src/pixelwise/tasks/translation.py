@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, SerializeAsAny
@@ -14,7 +14,7 @@ from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.levels import depth_of
 from pixelwise.color.palette import colourise
 from pixelwise.config import Choice
-from pixelwise.data.augment import Augment, View
+from pixelwise.data.augment import Augment, View, require_no_fill
 from pixelwise.data.dataset import Dataset, Meta
 from pixelwise.data.datasets import paired_folder, world
 from pixelwise.data.sample import Batch, Image, LabelMap, Sample
@@ -65,7 +65,7 @@ class Task(PixelTask):
     """The generator runs once per step; the discriminator's and the generator's phase share its output."""
 
     codec: RGBCodec
-    deployed: ClassVar[tuple[str, ...]] = ("generator",)
+    deployed = ("generator",)
     primary = "l1"
     minimised = True
     keeps = ("bits", "profile", "exif")  # the paper of a drawing is white, as in the pairs, and the answer paints it
@@ -85,11 +85,7 @@ class Task(PixelTask):
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would show the network fill where a picture ends, because it would learn to paint fill."""
         _ = self.perceptual.built
-        if augment.rotate or augment.translate or augment.scale[0] < 1 or view.fit == "letterbox":
-            raise UsageError(
-                "translation would learn the fill around turned, moved or shrunken pictures",
-                "leave augment.rotate and augment.translate at 0, augment.scale at 1 or more, view.fit at stretch or native",
-            )
+        require_no_fill(view, augment)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
