@@ -48,7 +48,7 @@ class Adam:
 
 
 class Paper:
-    """Zhu et al. 2017: equation 3 with least squares (section 4), lambda 10, and the identity loss of section 5.2 at half of it."""
+    """Zhu et al. 2017: equation 3 with least squares (section 4), lambda 10; the identity loss of section 5.2, half as much."""
 
     def __init__(self, networks: nn.ModuleDict) -> None:
         self.g, self.f = networks["a_to_b"], networks["b_to_a"]

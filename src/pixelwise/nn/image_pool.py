@@ -43,7 +43,8 @@ class ImagePool(nn.Module):
 
     def _one(self, image: Tensor, chance: float, place: float) -> Tensor:
         if len(self.images) < self.size:
-            self.images = torch.cat([self.images, image[None]]) if len(self.images) else image[None].clone()
+            joined = torch.cat([self.images, image[None]]) if len(self.images) else image[None].clone()
+            self.images = joined.contiguous()  # as it is after a resume, or the bits might not be the same
             return image
         if chance < 0.5:
             return image

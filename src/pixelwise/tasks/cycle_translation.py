@@ -134,7 +134,8 @@ class Task(PixelTask):
         pool = networks[f"pool_{side}"]
         assert isinstance(pool, ImagePool)
         fake = pool.exchange(outputs[f"painted_{side}"].detach())
-        return discriminator_loss(*together(networks[f"discriminator_{side}"], real, fake), self.config.adversarial)
+        real_logits, fake_logits = together(networks[f"discriminator_{side}"], real, fake)
+        return discriminator_loss(real_logits, fake_logits, self.config.adversarial)
 
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
@@ -166,7 +167,7 @@ class Task(PixelTask):
         count = min(len(train), LIMIT)
         indices = [i * len(train) // count for i in range(count)]
         seen = (image_of(train.sample(i, (self.target,)), self.target) for i in indices)
-        mean, deviation = torch.stack([_colours(pixels) for pixels in seen]).mean(0)
+        mean, deviation = torch.stack([_colours(pixels) for pixels in seen]).mean(0).unbind()
 
         def recoloured(sample: Sample) -> Tensor:
             source = image_of(sample, self.source)
