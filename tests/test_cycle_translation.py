@@ -73,7 +73,7 @@ class Paper:
             "discriminator_b": (((d_b(b) - 1) ** 2).mean() + (d_b(fake_b) ** 2).mean()) / 2,
         }
         self.judges.minimise(sum(caught.values()))
-        return {name: float(loss) for name, loss in (losses | caught).items()}
+        return {name: float(loss.detach()) for name, loss in (losses | caught).items()}
 
 
 def test_two_steps_equal_the_equations_of_the_paper(tmp_path: Path) -> None:
