@@ -76,32 +76,60 @@ class Paper:
         return {name: float(loss.detach()) for name, loss in (losses | caught).items()}
 
 
-def test_two_steps_equal_the_equations_of_the_paper(tmp_path: Path) -> None:
-    """Losses and weights in float64, with the order of the updates; in the second step the moments of Adam matter too."""
+def tiny(pool: int = 50) -> tuple[Task, nn.ModuleDict]:
+    """Networks in float64 that are far enough from N(0, 0.02) for the losses to differ."""
     torch.manual_seed(0)
-    task = Task(Config(discriminator=patchgan.Config(width=4, layers=1, norm="instance")), Meta())
+    task = Task(Config(discriminator=patchgan.Config(width=4, layers=1, norm="instance"), pool=pool), Meta())
     networks = task.networks(residual.Config(width=4, blocks=1, activation="tanh")).double()
-    for parameter in networks.parameters():  # N(0, 0.02) would leave most losses alike
+    for parameter in networks.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    paper = Paper(copied := copy.deepcopy(networks))
-    settings = Training(steps=2, batch_size=2, precision="float32", threads=1)
-    trainer = Trainer(
+    return task, networks
+
+
+def pictures(step: int) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(step)
+    return {side: torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=draw) for side in ("a", "b")}
+
+
+def trainer_of(task: Task, networks: nn.ModuleDict, run: Path, steps: int) -> Trainer:
+    return Trainer(
         task,
         networks,
-        settings,
+        Training(steps=steps, batch_size=2, precision="float32", threads=1),
         Optimizer(lr=LR, betas=BETAS),
         Schedule(),
-        tmp_path,
-        lambda first, last: iter(()),
+        run,
+        lambda first, last: map(pictures, range(first, last)),
         device=CPU,
-        progress=Progress("paper", 2, console=Console(quiet=True)),
+        progress=Progress("tiny", steps, console=Console(quiet=True)),
     )
-    for _ in range(2):
-        batch = {side: torch.rand(2, 3, 16, 16, dtype=torch.float64) for side in ("a", "b")}
+
+
+def test_two_steps_equal_the_equations_of_the_paper(tmp_path: Path) -> None:
+    """Losses and weights in float64, with the order of the updates; in the second step the moments of Adam matter too."""
+    task, networks = tiny()
+    paper = Paper(copied := copy.deepcopy(networks))
+    trainer = trainer_of(task, networks, tmp_path, 2)
+    for step in range(2):
+        batch = pictures(step)
         expected = paper.step(batch["a"] * 2 - 1, batch["b"] * 2 - 1)
         assert trainer._train(batch) == pytest.approx(expected, abs=1e-8)
         for name, parameter in copied.named_parameters():
             torch.testing.assert_close(networks.get_parameter(name), parameter, atol=1e-8, rtol=0)
+
+
+def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    """With a full pool, whose older pictures are shown again."""
+    whole = trainer_of(*tiny(pool=3), tmp_path / "whole", 8)
+    whole.run()
+    half = trainer_of(*tiny(pool=3), tmp_path / "half", 4)
+    half.run()
+    again = trainer_of(*tiny(pool=3), tmp_path / "half", 8)
+    assert again.resume() == 4 and again.networks["pool_a"].images.shape == (3, 3, 16, 16)
+    again.run()
+    ours, theirs = again.networks.state_dict(), whole.networks.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not torch.equal(whole.networks["pool_a"].images, half.networks["pool_a"].images)
 
 
 def shown(pool: ImagePool, numbers: Sequence[int]) -> list[int]:

@@ -57,4 +57,4 @@ class ImagePool(nn.Module):
         """Take as many pictures as there are."""
         if (images := state_dict.get(f"{prefix}images")) is not None:
             self.images = torch.empty_like(images, device=self.images.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)

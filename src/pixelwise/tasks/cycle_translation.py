@@ -172,7 +172,8 @@ class Task(PixelTask):
         def recoloured(sample: Sample) -> Tensor:
             source = image_of(sample, self.source)
             own, spread = _colours(source)
-            return (source.float() - own) / spread.clamp(min=1) * deviation + mean
+            changed: Tensor = (source.float() - own) / spread.clamp(min=1) * deviation + mean
+            return changed
 
         def painted(pixels: Tensor, sample: Sample) -> ImagePrediction:
             return self._prediction(sample, pixels.expand_as(image_of(sample, self.source)).round().clamp(0, 255).byte())
@@ -200,7 +201,8 @@ def together(network: nn.Module, *images: Tensor) -> list[Any]:
 def _colours(pixels: Tensor) -> Tensor:
     """Return mean and deviation of each channel, `(2, 3, 1, 1)`."""
     values = pixels.float().flatten(1)
-    return torch.stack([values.mean(1), values.std(1)])[..., None, None]
+    both: Tensor = torch.stack([values.mean(1), values.std(1)])[..., None, None]
+    return both
 
 
 @recipe
