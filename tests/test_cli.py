@@ -63,7 +63,7 @@ def names(folder: Path) -> set[str]:
 
 # Nothing heavy is imported
 
-VERBS = "verbs: list, describe, check, train, evaluate, predict, compare, export, demo, lab, analyse, doctor"
+VERBS = "verbs: list, describe, check, train, evaluate, predict, compare, import, export, demo, lab, analyse, doctor"
 QUICK = [
     (0, ["--help"]),
     (0, ["--version"]),
@@ -87,6 +87,10 @@ QUICK = [
     (2, ["train", "camvid", "network=resnet"]),
     (2, ["train", "camvid", "network.kind=../../x"]),
     (2, ["train", "camvid", "precision=half"]),
+    (2, ["import", "nowhere.pth"]),
+    (2, ["import", "nowhere.pth", "out", "statistic=running"]),
+    (2, ["import", "nowhere.pth", "out", "statistics=batch"]),
+    (2, ["import", "nowhere.pth", "."]),
     (2, ["export", "nowhere", "x.onnx"]),
     (2, ["export", "nowhere", "x.pt"]),
     (2, ["export", "nowhere", "x.onnx", "opset=9"]),

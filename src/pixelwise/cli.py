@@ -28,6 +28,7 @@ COMPARE_TAKES = (
     "features=NAME,... (random, statistics, RUN, RUN:LAYER, inception=FILE, torchvision/NAME, timm/NAME), "
     "paired=auto|true|false, lpips=auto|alex|vgg|none, trunk=FILE, heads=FILE, subsets=N, subset=N, out=DIR (default: compare)"
 )
+STATISTICS = ("picture", "running")
 PAIRED = ("auto", "true", "false")
 LPIPS = ("auto", "alex", "vgg", "none")
 OPSETS = range(18, 24)
@@ -83,6 +84,12 @@ def parser() -> Parser:
     one.add_argument("ours", metavar="A", help="a folder of pictures, or a picture")
     one.add_argument("originals", metavar="B", help="what they are held against: pairs have the same name")
     one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=COMPARE_TAKES)
+    one = verb("import", "read a checkpoint of pytorch-CycleGAN-and-pix2pix, and write a model folder", json_output=True)
+    one.add_argument("checkpoint", metavar="CHECKPOINT.pth", help="a generator, or a discriminator, which cannot predict")
+    one.add_argument("out", metavar="OUT", help="the folder to be made")
+    one.add_argument(
+        "pairs", nargs="*", default=[], metavar="key=value", help=f"what batch norm uses: statistics={'|'.join(STATISTICS)}"
+    )
     one = verb("export", "write a model as one ONNX file, decoding included, and check it", json_output=True)
     one.add_argument("model", metavar="RUN", help="a run folder or a model folder")
     one.add_argument("out", metavar="FILE.onnx")
@@ -147,6 +154,7 @@ def run(words: list[str]) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "compare": compare,
+        "import": import_original,
         "export": export,
         "demo": demo,
         "lab": lab,
@@ -355,6 +363,24 @@ def compare(chosen: argparse.Namespace) -> int:
         files = "compare.json, pictures.csv" if found.pictures else "compare.json"
         print(f"{as_text(found)}\nSaved  {out}/ ({files})")
     return 1 if found.failed else 0
+
+
+def import_original(chosen: argparse.Namespace) -> int:
+    """Write a checkpoint of others as a folder of ours."""
+    taken, left = options(chosen.pairs, {"statistics": str})
+    if left:
+        raise UsageError(f"import has no setting {split_override(left[0])[0]!r}", f"it takes statistics={'|'.join(STATISTICS)}")
+    statistics, out = choice("statistics", taken, STATISTICS), Path(chosen.out)
+    if out.exists():
+        raise UsageError(f"{out} exists already", "import makes a folder of its own")
+    from pixelwise.originals import bring
+
+    made = bring(Path(chosen.checkpoint), out, statistics)
+    if chosen.json:
+        _print_json(made)
+    else:
+        print(f"{made['says']}\nSaved  {out}/")
+    return 0
 
 
 def _model_folder(named: str) -> Path:

@@ -12,6 +12,7 @@ first steps:
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
   pixelwise compare predictions originals     PSNR, SSIM and more of pictures against those of the same names
+  pixelwise import latest_net_G.pth facades   a generator of pytorch-CycleGAN-and-pix2pix as a model
   pixelwise export runs/camvid-1 camvid.onnx  one file that runs without pixelwise
   pixelwise analyse unet size=512x512         what a network costs, sees and takes in memory
   pixelwise lab                               experiments that measure what is said about such networks

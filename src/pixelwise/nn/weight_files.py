@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ def read(path: Path, hint: str = "") -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):
             found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # of a damaged pickle torch raises IndexError, AssertionError, TypeError and others too
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if wanted:
+            raise ModelError(f"{path} is refused: its pickle wants to run {wanted[1]}", "weights are tensors alone") from None
         what = str(error).partition("\n")[0][:100]
         raise ModelError(f"{path} is no file of weights, or not of weights alone: {what}", hint) from None
     inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
