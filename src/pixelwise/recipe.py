@@ -1,6 +1,7 @@
 """A recipe describes a whole run: data, task, network and schedule. It is frozen, overridable, and replays from `recipe.json`.
 
-Recipes are functions in the task files, marked by `@recipe`; their docstring states the metric and the time to expect.
+Recipes are functions marked by `@recipe` in the files of tasks, or of `recipes/` where a task has many; their docstring states
+the metric and the time to expect.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pixelwise.nn.network import NetworkConfig
 from pixelwise.training import Optimizer, Schedule, Training
 
 TASKS = "pixelwise.tasks"
+RECIPES = "pixelwise.recipes"
 
 
 class TaskConfig(Config):
@@ -93,10 +95,10 @@ def recipe(function: RecipeFunction) -> RecipeFunction:
 
 
 def recipes() -> dict[str, RecipeFunction]:
-    """Return every recipe of every task file by name, sorted."""
+    """Return every recipe of every file of tasks and of recipes by name, sorted."""
     found: dict[str, RecipeFunction] = {}
-    for kind in kinds(TASKS):
-        for name, member in vars(importlib.import_module(f"{TASKS}.{kind}")).items():
+    for file in (f"{package}.{kind}" for package in (TASKS, RECIPES) for kind in kinds(package)):
+        for name, member in vars(importlib.import_module(file)).items():
             if inspect.isfunction(member) and getattr(member, "is_recipe", False):
                 found[name] = member
     return dict(sorted(found.items()))

@@ -16,7 +16,6 @@ from pixelwise.color.palette import colourise
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View, require_no_fill
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import paired_folder, world
 from pixelwise.data.sample import Batch, Image, LabelMap, Sample
 from pixelwise.data.thumbnails import Bank, ridge
 from pixelwise.errors import UsageError
@@ -27,11 +26,10 @@ from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.losses.perceptual import PerceptualConfig, PerceptualTerm
 from pixelwise.metrics.image import ImageMetrics
 from pixelwise.nn.network import NetworkConfig
-from pixelwise.nn.networks import patchgan, pix2pix_unet
+from pixelwise.nn.networks import patchgan
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.recipe import Recipe, TaskConfig, recipe
+from pixelwise.recipe import TaskConfig
 from pixelwise.task import Phase, PixelTask, Predictor, full_resolution
-from pixelwise.training import Optimizer, Schedule
 
 LINEAR_PIXELS = 256
 MEAN_SIZE = (128, 128)
@@ -204,82 +202,3 @@ class Task(PixelTask):
 
 def _fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return warp_image(pixels, resize((pixels.shape[-2], pixels.shape[-1]), size), size)
-
-
-@recipe
-def world_translation() -> Recipe:
-    """Aerial views of the embedded world to their maps, 64 x 64, pix2pix with a small generator; part of the demo.
-
-    Expect L1 0.062 on 96 unseen scenes (linear map of the colour 0.088, mean map 0.096) after 45 seconds on 2 cores with AMX.
-    """
-    return Recipe(
-        name="world_translation",
-        task=Config(source="aerial", target="map", discriminator=patchgan.Config(width=32, layers=2)),
-        data=world.Config(scenes=384),
-        view=View(size=(64, 64)),
-        augment=Augment(flip=0.5),
-        network=pix2pix_unet.Config(width=32, depth=6),
-        optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.5, 0.999)),
-        schedule=Schedule(kind="linear", hold=0.5),
-        steps=800,
-        batch_size=8,
-        evaluate_every=200,
-    )
-
-
-@recipe
-def world_edges2photo() -> Recipe:
-    """Edge drawings of the embedded world to its photographs, 128 x 128: colours cannot be known, so judge it by eye.
-
-    Its quality is not measured yet. A step takes 0.38 s of one core with AMX, so the whole about an hour.
-    """
-    base = world_translation()
-    return base.model_copy(
-        update={
-            "name": "world_edges2photo",
-            "task": Config(source="edges", target="image"),
-            "data": world.Config(scenes=1024, size=(128, 128)),
-            "view": View(size=(128, 128)),
-            "network": pix2pix_unet.Config(width=48, depth=7),
-            "optimizer": Optimizer(kind="adam", lr=2e-4, betas=(0.5, 0.999)),
-            "steps": 10000,
-            "batch_size": 4,
-            "evaluate_every": 1000,
-        }
-    )
-
-
-@recipe
-def translation() -> Recipe:
-    """Your own pairs, side by side or in two folders: data.root=FOLDER; pix2pix as published at 256 x 256.
-
-    A start, not a result: the published length is about 100,000 pictures seen, which wants a GPU; try steps=2000 first.
-    """
-    return facades().model_copy(
-        update={"name": "translation", "data": paired_folder.Config(root="data/translation"), "steps": 40000}
-    )
-
-
-@recipe
-def facades() -> Recipe:
-    """CMP facades, painted labels to photograph, pix2pix as published at 256 x 256 (54.4 M and 2.77 M parameters).
-
-    The published length is 200 epochs, 80,000 steps: for a GPU. After steps=2400 (29 minutes on one busy CPU core with AMX)
-    walls and windows are there, textures are coarse: L1 0.181 on the 100 validation pairs, where the mean photograph has
-    0.178, a linear map of the colour 0.201 and the nearest neighbour 0.230. L1 prefers blur (task.objective=l1 has 0.166
-    after steps=1600, 9 minutes); judge by the pictures.
-    """
-    return Recipe(
-        name="facades",
-        task=Config(),
-        data=paired_folder.Config(root="data/facades", a="labels", b="photos"),
-        view=View(size=(256, 256), load_size=(286, 286)),
-        augment=Augment(flip=0.5),
-        network=pix2pix_unet.Config(),
-        optimizer=Optimizer(kind="adam", lr=2e-4, betas=(0.5, 0.999)),
-        schedule=Schedule(kind="linear", hold=0.5),
-        steps=80000,
-        batch_size=1,
-        evaluate_every=4000,
-        checkpoint_every=4000,
-    )
