@@ -1,9 +1,6 @@
-"""Images as three sheets in [-1, 1], the range of a generator's tanh (Radford et al. 2016)."""
+"""Images as one sheet per channel in [-1, 1], the range of a generator's tanh (Radford et al. 2016)."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,27 +11,29 @@ from pixelwise.losses.regression import l1_loss
 
 
 class RGBCodec(Codec[Tensor]):
-    """RGB with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
+    """Channels, by default RGB, with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
 
-    channels = 3
     scale = 1.0
-    units: ClassVar[Mapping[str, str]] = {"rgb": "0 to 1"}
+
+    def __init__(self, channels: int = 3) -> None:
+        self.channels = channels
+        self.units = {"rgb" if channels == 3 else "channels": "0 to 1"}
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the image in [-1, 1], float; it serves as a target and as an input alike.
 
         Args:
-            image: `(..., 3, H, W)`, uint8 in [0, 255] or floating in [0, 1].
+            image: `(..., C, H, W)`, uint8 in [0, 255] or floating in [0, 1].
         """
         return image.float() / 127.5 - 1 if image.dtype == torch.uint8 else image * 2 - 1
 
     def decode(self, outputs: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
-        """Return the nearest image of `dtype`, uint8 or uint16, to outputs `(..., 3, H, W)`, clipped to [-1, 1]."""
+        """Return the nearest image of `dtype`, uint8 or uint16, to outputs `(..., C, H, W)`, clipped to [-1, 1]."""
         return levels(self._unit(outputs), dtype)
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `rgb` in [0, 1], not rounded."""
-        return {"rgb": self._unit(outputs)}
+        """Return `rgb`, or `channels` where these are not three, in [0, 1], not rounded."""
+        return {name: self._unit(outputs) for name in self.units}
 
     def _unit(self, outputs: Tensor) -> Tensor:
         return ((outputs.float() + 1) / 2).clamp(0, 1)

@@ -61,6 +61,7 @@ class Task(PixelTask):
         Phase("discriminators", ("discriminator_a", "discriminator_b")),
     )
     minimised = True
+    pads = False
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.codecs.rgb import RGBCodec
-from pixelwise.color.levels import depth_of
+from pixelwise.color.levels import depth_of, eight_bits, levels
 from pixelwise.color.palette import colourise
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View, require_no_fill
-from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.dataset import Dataset, Meta, Pixels
 from pixelwise.data.sample import Batch, Image, LabelMap, Sample
+from pixelwise.data.sample import Field as SampleField
 from pixelwise.data.thumbnails import Bank, ridge
 from pixelwise.errors import UsageError
 from pixelwise.geometry.homography import resize
@@ -66,14 +67,16 @@ class Task(PixelTask):
     deployed = ("generator",)
     primary = "l1"
     minimised = True
+    pads = False
     keeps = ("bits", "profile", "exif")  # the paper of a drawing is white, as in the pairs, and the answer paints it
 
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.fields = (config.source, config.target)
         self.inputs = (config.source,)
-        self.codec = RGBCodec()
-        self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else 3
+        self.seen, self.painted_as = (meta.pictures.get(name, Pixels()) for name in (config.source, config.target))
+        self.codec = RGBCodec(self.painted_as.channels)
+        self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else self.seen.channels
         self.adversarial = config.objective == "l1+cgan"
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if self.adversarial else (generator,)
@@ -83,6 +86,8 @@ class Task(PixelTask):
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would show the network fill where a picture ends, because it would learn to paint fill."""
         _ = self.perceptual.built
+        if self.config.perceptual and self.codec.channels != 3:
+            raise UsageError(f"task.perceptual compares RGB, and {self.config.target!r} has {self.codec.channels} channels")
         require_no_fill(view, augment)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
@@ -112,7 +117,7 @@ class Task(PixelTask):
         return sheets[..., :-1].movedim(-1, 1).float()
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return `image`, `(B, 3, H, W)` in [-1, 1]."""
+        """Return `image`, `(B, C, H, W)` in [-1, 1]."""
         return {"image": networks["generator"](batch["source"])}
 
     def loss(
@@ -133,9 +138,14 @@ class Task(PixelTask):
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
         height, width = sample[self.config.source].frame.size
-        field = sample[self.config.source]
-        dtype = depth_of(field.pixels) if isinstance(field, Image) else torch.uint8
-        return self._prediction(sample, torch.empty(height, width, 3, dtype=dtype).permute(2, 0, 1))
+        empty = torch.empty(height, width, self.codec.channels, dtype=self._levels(sample[self.config.source]))
+        return self._prediction(sample, empty.permute(2, 0, 1))
+
+    def _levels(self, source: SampleField) -> torch.dtype:
+        """Return the levels of an answer: 16 bits if these were learned, or if an RGB source has them."""
+        plain = isinstance(source, Image) and self.seen == Pixels()
+        deep = self.painted_as.bits == 16 or (plain and depth_of(source.pixels) == torch.uint16)
+        return torch.uint16 if deep else torch.uint8
 
     def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
         """Round each pixel to the levels of the answer."""
@@ -156,7 +166,8 @@ class Task(PixelTask):
 
     def truth(self, sample: Sample) -> ImagePrediction:
         """Return the target image."""
-        return self._prediction(sample, self._picture(sample, self.config.target))
+        target = self._picture(sample, self.config.target)
+        return self._prediction(sample, levels(target, depth_of(target)) if target.is_floating_point() else target)
 
     def metrics(self) -> ImageMetrics:
         """L1, PSNR and SSIM against the target. They cannot tell sharp from blurred: look at the pictures as well."""
@@ -179,23 +190,26 @@ class Task(PixelTask):
             return self._prediction(sample, own.round().clamp(0, 255).to(torch.uint8))
 
         def linear(sample: Sample) -> ImagePrediction:
-            source = self._picture(sample, self.config.source).double()
+            source = self._shown(sample, self.config.source).double()
             mapped = torch.einsum("chw,cd->dhw", torch.cat([source, torch.ones_like(source[:1])]), weight)
             return stretched(mapped.float(), sample)
 
         def nearest(sample: Sample) -> ImagePrediction:
-            return stretched(self._picture(bank.sample(bank.nearest(sample)[0]), self.config.target), sample)
+            return stretched(self._shown(bank.sample(bank.nearest(sample)[0]), self.config.target), sample)
 
-        return {
-            "identity": lambda sample: stretched(self._picture(sample, self.config.source), sample),
+        unchanged = {"identity": lambda sample: stretched(self._shown(sample, self.config.source), sample)}
+        return (unchanged if len(weight) - 1 == self.codec.channels else {}) | {
             "constant": lambda sample: stretched(mean, sample),
             "nearest_neighbour": nearest,
             "linear_colour": linear,
         }
 
+    def _shown(self, sample: Sample, name: str) -> Tensor:
+        return eight_bits(self._picture(sample, name))
+
     def _summary(self, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
         """Return the target at 128 x 128, and the colours of source and target at 256 pixels, `(256, 3)` each."""
-        source, target = (self._picture(sample, name) for name in (self.config.source, self.config.target))
+        source, target = (self._shown(sample, name) for name in (self.config.source, self.config.target))
         places = torch.arange(LINEAR_PIXELS) * source[0].numel() // LINEAR_PIXELS
         return _fitted(target, MEAN_SIZE), source.flatten(1)[:, places].T, target.flatten(1)[:, places].T
 
