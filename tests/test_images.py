@@ -216,7 +216,9 @@ def test_colours_that_are_not_in_the_palette_are_counted_and_the_nearest_is_name
     more = "(100, 30, 0) at 3 pixels (nearest: (128, 0, 0), class 0)"
     assert str(caught.value) == f"{path}: 2 colours are not in the palette: {more}; {one}"
     pixels[2:, :, 1] = np.arange(10, 20).reshape(2, 5)
-    with pytest.raises(DataError, match=r"12 colours are not in the palette: \(100, 30, 0\) at 3 pixels .* and 7 more$") as caught:
+    with pytest.raises(
+        DataError, match=r"12 colours are not in the palette: \(100, 30, 0\) at 3 pixels .* and 7 more$"
+    ) as caught:
         decode_labels(saved(path, pixels), 3, palette=palette)
     assert str(caught.value).count("nearest") == 5 and "save labels as PNG" in caught.value.hint
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -20,6 +20,7 @@ from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import DataConfig, Dataset, Meta
 from pixelwise.errors import UsageError, did_you_mean
 from pixelwise.nn.network import NetworkConfig
+from pixelwise.overrides import split_override
 from pixelwise.training import Optimizer, Schedule, Training
 
 TASKS = "pixelwise.tasks"
@@ -36,6 +37,10 @@ class TaskConfig(Config):
     def answers_with(self, key: str) -> bool:
         """Return whether a setting, such as `flip_test` or `protocol.align`, can be changed after training."""
         return key.partition(".")[0] in self.answering
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing beside the others, each with the reason; to give one is a mistake."""
+        return {}
 
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""
@@ -65,6 +70,19 @@ class Recipe(Training, Overridable):
     )
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+
+    def override(self, pairs: Sequence[str]) -> Self:
+        """Return a copy with `key=value` pairs applied.
+
+        Raises:
+            UsageError: As `Overridable.override`, or a setting of the task would change nothing.
+        """
+        made = super().override(pairs)
+        for key, _ in map(split_override, pairs):
+            task, _, rest = key.partition(".")
+            if task == "task" and (why := made.task.idle().get(rest.partition(".")[0])):
+                raise UsageError(f"{key} would change nothing", why)
+        return made
 
     def save(self, path: Path) -> None:
         """Write `recipe.json`; `Recipe.load` reads it back equal."""

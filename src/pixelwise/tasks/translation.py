@@ -1,15 +1,16 @@
-"""Paired image-to-image translation: L1, or L1 plus a conditional GAN (pix2pix; Isola et al. 2017), or with features too."""
+"""Paired image-to-image translation: a pixel loss, a GAN, or both (pix2pix; Isola et al. 2017), or with features too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.adversary import AdversarialConfig, answered, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.levels import depth_of, eight_bits, levels
 from pixelwise.color.palette import colourise
@@ -23,28 +24,33 @@ from pixelwise.errors import UsageError
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.tiles import Tile
 from pixelwise.geometry.warp import warp_image
-from pixelwise.losses.adversarial import discriminator_loss, generator_loss
 from pixelwise.losses.perceptual import PerceptualConfig, PerceptualTerm
 from pixelwise.metrics.image import ImageMetrics
+from pixelwise.nn.image_pool import ImagePool
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.recipe import TaskConfig
 from pixelwise.task import Phase, PixelTask, Predictor, full_resolution
 
+PIXEL_LOSSES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
+GAME = ("adversarial", "discriminator", "halved", "gradient_penalty", "r1", "feature_matching", "pool", "order")
+"""Settings of the discriminator."""
 LINEAR_PIXELS = 256
 MEAN_SIZE = (128, 128)
 
 
-class Config(TaskConfig):
+class Config(AdversarialConfig):
     """Settings of paired translation."""
 
+    answering: ClassVar[tuple[str, ...]] = ("noise", "noise_seed")
     kind: Literal["translation"] = "translation"
     source: str = Field(default="a", description="the field that is translated")
     target: str = Field(default="b", description="the field it becomes")
-    objective: Literal["l1", "l1+cgan"] = Field(default="l1+cgan", description="pixel loss alone, or with a learned one")
-    l1_weight: float = Field(default=100.0, ge=0, description="weight of L1 against the adversarial loss")
-    adversarial: Literal["vanilla", "lsgan", "hinge"] = Field(default="vanilla", description="form of the GAN loss")
+    objective: Literal["l1", "l2", "gan", "cgan", "l1+gan", "l1+cgan", "l2+gan", "l2+cgan"] = Field(
+        default="l1+cgan",
+        description="pixel loss, a discriminator that sees the answer (gan) or source and answer (cgan), or both losses",
+    )
+    l1_weight: float = Field(default=100.0, ge=0, description="weight of L1 (or L2) against the adversarial loss")
     order: Literal["discriminator_first", "simultaneous"] = Field(
         default="discriminator_first",
         description="whether the generator sees the discriminator after its update, or (2017, Torch) before it",
@@ -52,12 +58,27 @@ class Config(TaskConfig):
     labels: Literal["palette", "one_hot"] = Field(
         default="palette", description="how a label map enters the network: painted, or one sheet per class"
     )
-    discriminator: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")] = Field(
-        default=patchgan.Config(), description="the network that judges (input, output) pairs"
-    )
     perceptual: Annotated[SerializeAsAny[PerceptualConfig] | None, Choice("pixelwise.perceptual")] = Field(
         default=None, description="a third loss that sees more than pixels; null: none"
     )
+
+    @property
+    def pixels(self) -> str:
+        """The pixel loss, `l1` or `l2`; empty without one."""
+        first = self.objective.partition("+")[0]
+        return first if first in PIXEL_LOSSES else ""
+
+    @property
+    def has_judge(self) -> bool:
+        """Whether there is a discriminator."""
+        return self.objective.endswith("gan")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that this objective has no use for."""
+        found = super().idle()
+        if not self.has_judge:
+            found |= dict.fromkeys(GAME, f"task.objective = {self.objective!r} has no discriminator; l1+cgan has one")
+        return found | ({} if self.pixels else {"l1_weight": f"task.objective = {self.objective!r} has no pixel loss"})
 
 
 class Task(PixelTask):
@@ -77,9 +98,8 @@ class Task(PixelTask):
         self.seen, self.painted_as = (meta.pictures.get(name, Pixels()) for name in (config.source, config.target))
         self.codec = RGBCodec(self.painted_as.channels)
         self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else self.seen.channels
-        self.adversarial = config.objective == "l1+cgan"
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
-        self.phases = (discriminator, generator) if self.adversarial else (generator,)
+        self.phases = (discriminator, generator) if config.has_judge else (generator,)
         self.simultaneous = config.order == "simultaneous"
         self.perceptual = PerceptualTerm(config.perceptual)
 
@@ -91,12 +111,16 @@ class Task(PixelTask):
         require_no_fill(view, augment)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
-        generator = full_resolution(network.build(self.sheets, self.codec.channels), network)
-        built = nn.ModuleDict({"generator": generator})
-        if self.adversarial:
-            built["discriminator"] = self.config.discriminator.build(self.sheets + self.codec.channels, 1)
-        return built
+        """Build the generator and, for a GAN, the discriminator, of concatenated (source, image) pairs if conditional."""
+        channels = self.codec.channels
+        built = {"generator": full_resolution(network.build(self.sheets, channels), network)}
+        require_noise(self.config, built)
+        if self.config.has_judge:
+            conditioned = self.sheets * self.config.objective.endswith("cgan")
+            built["discriminator"] = self.config.discriminator.build(conditioned + channels, 1)
+        if self.config.pool:
+            built["pool"] = ImagePool(self.config.pool)
+        return nn.ModuleDict(built)
 
     def encode(self, batch: Batch) -> Batch:
         """Bring source and target to [-1, 1]; paint or unfold a label map."""
@@ -120,20 +144,25 @@ class Task(PixelTask):
         """Return `image`, `(B, C, H, W)` in [-1, 1]."""
         return {"image": networks["generator"](batch["source"])}
 
+    def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return `image` as `task.noise` says."""
+        return {"image": answered(self.config, networks["generator"], batch["source"])}
+
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Equations 1, 3 and 4 of Isola et al., with the non-saturating generator loss and the discriminator's halved."""
+        """Equations 1 to 4 of Isola et al., with the non-saturating generator loss and the discriminator's halved."""
+        config, real, fake = self.config, batch["target"], outputs["image"]
+        condition = batch["source"] if config.objective.endswith("cgan") else None
         if phase == "discriminator":
-            fake = outputs["image"].detach()
-            real_logits = networks["discriminator"](torch.cat([batch["source"], batch["target"]], 1))
-            fake_logits = networks["discriminator"](torch.cat([batch["source"], fake], 1))
-            return {"discriminator": discriminator_loss(real_logits.float(), fake_logits.float(), self.config.adversarial)}
-        losses = {"l1": self.config.l1_weight * self.codec.loss(outputs["image"].float(), batch["target"])}
-        if self.adversarial:
-            logits = networks["discriminator"](torch.cat([batch["source"], outputs["image"]], 1))
-            losses["adversarial"] = generator_loss(logits.float(), self.config.adversarial)
-        return losses | self.perceptual.of((outputs["image"] + 1) / 2, (batch["target"] + 1) / 2)
+            pool = networks["pool"] if config.pool else None
+            return caught(config, networks["discriminator"], pool, real, fake, condition)
+        losses = dict[str, Tensor]()
+        if config.pixels:
+            losses[config.pixels] = config.l1_weight * PIXEL_LOSSES[config.pixels](fake.to(real.dtype), real)
+        if config.has_judge:
+            losses |= deceived(config, networks["discriminator"], real, fake, condition)
+        return losses | self.perceptual.of((fake + 1) / 2, (real + 1) / 2)
 
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
