@@ -9,8 +9,8 @@ ORIGINAL is a checkout of that repository (measured against commit 2a7afba2); it
 Protocol. Batch 1. Every round times one step of the original and one of each of ours, in random order, in one process, on the
 same pictures; the ratio of a round is theirs / ours, the figure its median over rounds with quartiles. Theirs is
 `optimize_parameters` as it stands: pix2pix with U-Net-256, batch norm and dropout, CycleGAN with ResNet-9, instance norm,
-identity loss and pools of 50. Ours is the step of the engine on the recipes `facades` and `cycle_translation`, with its encoding
-and its check for what is not finite. `2017 order`: the generator learns from the discriminator before its update.
+identity loss and pools of 50. Ours is the step of the engine on the recipes `facades` and `cycle_translation`, encoding and
+the check for what is not finite included. `2017 order`: the generator learns from the discriminator before its update.
 
 --memory. The most that a fresh process held over three steps, and what it held before the networks were built.
 --curves. Both from equal weights, dropout off, float32: the losses of each step, and how far apart they are.
