@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -10,14 +14,13 @@ from pixelwise.color.levels import levels
 from pixelwise.losses.regression import l1_loss
 
 
+@dataclass(frozen=True)
 class RGBCodec(Codec[Tensor]):
     """Channels, by default RGB, with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
 
+    channels: int = 3
     scale = 1.0
-
-    def __init__(self, channels: int = 3) -> None:
-        self.channels = channels
-        self.units = {"rgb" if channels == 3 else "channels": "0 to 1"}
+    units: ClassVar[Mapping[str, str]] = {"rgb": "0 to 1"}
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the image in [-1, 1], float; it serves as a target and as an input alike.
@@ -32,8 +35,8 @@ class RGBCodec(Codec[Tensor]):
         return levels(self._unit(outputs), dtype)
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `rgb`, or `channels` where these are not three, in [0, 1], not rounded."""
-        return {name: self._unit(outputs) for name in self.units}
+        """Return `rgb` in [0, 1], not rounded."""
+        return {"rgb": self._unit(outputs)}
 
     def _unit(self, outputs: Tensor) -> Tensor:
         return ((outputs.float() + 1) / 2).clamp(0, 1)
