@@ -290,3 +290,21 @@ def test_the_description_of_a_run_holds_the_game() -> None:
     recipe = find_recipe("world_translation").override(["task.adversarial=hinge", "task.objective=l2+gan"])
     described = describe(recipe, Data.of(recipe.override(["data.scenes=12", "data.size=32x32"])))
     assert described.task.model_dump()["adversarial"] == "hinge"
+
+
+def test_the_presets_are_the_published_settings() -> None:
+    torch_code, pytorch_code = find_recipe("pix2pix_2017"), find_recipe("cyclegan_pytorch")
+    for preset in (torch_code, pytorch_code):
+        assert (preset.optimizer.lr, preset.optimizer.betas, preset.batch_size, preset.precision) == (2e-4, BETAS, 1, "float32")
+        assert (preset.view.load_size, preset.view.size, preset.augment.flip) == ((286, 286), (256, 256), 0.5)
+    assert (torch_code.schedule.kind, pytorch_code.schedule.kind, pytorch_code.schedule.hold) == ("constant", "linear", 0.5)
+    first, second = torch_code.task, pytorch_code.task
+    assert isinstance(first, Config) and isinstance(second, cycle_translation.Config)
+    assert (first.objective, first.l1_weight, first.adversarial, first.halved) == ("l1+cgan", 100, "vanilla", False)
+    assert (first.order, first.noise, first.pool) == ("simultaneous", "dropout", 0)
+    assert (second.adversarial, second.cycle_weight, second.identity, second.pool) == ("lsgan", 10, 0.5, 50)
+    assert first.discriminator == patchgan.Config() and second.discriminator == patchgan.Config(norm="instance")
+    generator = torch_code.network.model_copy(update={"width": 1}).build(3, 3)
+    dropped = [module.p for module in generator.modules() if isinstance(module, nn.Dropout)]
+    assert dropped == [0.5, 0.5, 0.5, 0, 0, 0, 0]
+    assert pytorch_code.network == residual.Config(width=64, blocks=9, norm="instance", activation="tanh")

@@ -6,7 +6,7 @@ A discriminator that also sees what was translated plays equation 1 of Isola et 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, SerializeAsAny, model_validator
@@ -46,10 +46,6 @@ class AdversarialConfig(TaskConfig):
         default=0.0, ge=0, description="weight of looking, inside the discriminator, like the real picture (pix2pixHD: 10)"
     )
     pool: int = Field(default=0, ge=0, description="earlier pictures that a discriminator may be shown again; 0: none")
-    noise: Literal["none", "dropout"] = Field(
-        default="none", description="whether an answer repeats, or dropout stays on as in the published test"
-    )
-    noise_seed: int = Field(default=0, ge=0, description="which dropout, alike for every picture, with noise=dropout")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -65,8 +61,21 @@ class AdversarialConfig(TaskConfig):
 
     def idle(self) -> dict[str, str]:
         """Return the settings that change nothing beside the others, each with the reason."""
-        without = {} if self.noise == "dropout" else {"noise_seed": "task.noise = 'none' draws nothing"}
-        return without | ({"halved": "the wasserstein loss never is"} if self.adversarial == "wasserstein" else {})
+        return {"halved": "the wasserstein loss never is"} if self.adversarial == "wasserstein" else {}
+
+
+class TranslationConfig(AdversarialConfig):
+    """Settings of a task whose generators translate pictures."""
+
+    answering: ClassVar[tuple[str, ...]] = ("noise", "noise_seed")
+    noise: Literal["none", "dropout"] = Field(
+        default="none", description="whether an answer repeats, or dropout stays on as in the published test"
+    )
+    noise_seed: int = Field(default=0, ge=0, description="which dropout, alike for every picture, with noise=dropout")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing beside the others, each with the reason."""
+        return super().idle() | ({} if self.noise == "dropout" else {"noise_seed": "task.noise = 'none' draws nothing"})
 
 
 def caught(
@@ -134,7 +143,7 @@ def deceived(
     }
 
 
-def answered(config: AdversarialConfig, network: nn.Module, pictures: Tensor) -> Tensor:
+def answered(config: TranslationConfig, network: nn.Module, pictures: Tensor) -> Tensor:
     """Return a generator's answer as `config.noise` says."""
     if config.noise == "dropout":
         return answer_with_dropout(network, pictures, config.noise_seed)
@@ -142,7 +151,7 @@ def answered(config: AdversarialConfig, network: nn.Module, pictures: Tensor) ->
     return answer
 
 
-def require_noise(config: AdversarialConfig, generators: Mapping[str, nn.Module]) -> None:
+def require_noise(config: TranslationConfig, generators: Mapping[str, nn.Module]) -> None:
     """Raise a UsageError if dropout shall be the noise and a generator has none."""
     if config.noise == "dropout" and not all(map(dropouts, generators.values())):
         raise UsageError("task.noise = 'dropout', but the network has none", "train with network.dropout=0.5")

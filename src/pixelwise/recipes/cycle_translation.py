@@ -53,6 +53,20 @@ def cycle_translation() -> Recipe:
     )
 
 
+@recipe
+def cyclegan_pytorch() -> Recipe:
+    """CycleGAN as pytorch-CycleGAN-and-pix2pix trains it: data.root=FOLDER with trainA and trainB; steps=200 x pictures.
+
+    Least squares, cycle 10, identity 5, pools of 50, batch 1, 286 to 256 pixels, flips, weights from N(0, 0.02), instance norm,
+    which needs no statistics at test, Adam 2e-4 with betas 0.5 and 0.999, half the steps flat and half linearly to 0, float32.
+    What differs: the learning rate falls at every step and reaches 0, theirs at every epoch of 101; data is drawn by the seed.
+    A step from equal weights is equal (tests/test_cycle_translation.py). For a GPU; 200000 steps are 1000 pictures' worth.
+    """
+    return cycle_translation().model_copy(
+        update={"name": "cyclegan_pytorch", "precision": "float32", "steps": 200000, "evaluate_every": 20000}
+    )
+
+
 def _between(name: str, folder: str, a: str, b: str) -> Recipe:
     data = unpaired_folder.Config(root=f"data/{folder}", a=a, b=b)
     return cycle_translation().model_copy(update={"name": name, "data": data})

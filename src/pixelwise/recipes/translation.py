@@ -102,6 +102,30 @@ def _pair(name: str, data: Any, source: str = "a", target: str = "b") -> Recipe:
 
 
 @recipe
+def pix2pix_2017() -> Recipe:
+    """pix2pix with the settings of its Torch code (Isola et al. 2017): data.root=FOLDER with pairs; steps=200 x pictures.
+
+    As `facades`, but dropout in the three innermost decoder stages, the discriminator's loss not halved, the generator
+    taught by it before its update, a learning rate that never falls, and dropout on at test as the only noise, by a seed.
+    Weights from N(0, 0.02); batch norm takes each picture's own statistics at test (published, batch 1); float32.
+    What differs: the Torch code zeroes the biases of all convolutions at every step, here those of the first and last are
+    trained; it sends the generator's gradient back through the updated discriminator, here both are taken at the same weights.
+    A step equals the paper's equations (tests/test_adversary.py). For a GPU; 80000 steps are the 400 pairs of facades.
+    """
+    base = facades()
+    return base.model_copy(
+        update={
+            "name": "pix2pix_2017",
+            "task": Config(order="simultaneous", halved=False, noise="dropout"),
+            "data": paired_folder.Config(root="data/pix2pix_2017"),
+            "network": pix2pix_unet.Config(dropout_stages=(1, 2, 3)),
+            "schedule": Schedule(kind="constant"),
+            "precision": "float32",
+        }
+    )
+
+
+@recipe
 def world_map2aerial() -> Recipe:
     """Maps of the embedded world to aerial views, 64 x 64, pix2pix with a small generator: what `world_translation` undoes.
 

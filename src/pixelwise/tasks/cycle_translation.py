@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 
-from pixelwise.adversary import AdversarialConfig, answered, caught, deceived, require_noise
+from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.palette import colourise, one_hot
 from pixelwise.config import Choice
@@ -33,10 +33,10 @@ from pixelwise.predictions.image import ImagePrediction
 from pixelwise.task import Phase, PixelTask, Predictor, full_resolution, image_of
 
 
-class Config(AdversarialConfig):
+class Config(TranslationConfig):
     """Settings of unpaired translation; the defaults are the published ones."""
 
-    answering: ClassVar[tuple[str, ...]] = ("direction", "features", "noise", "noise_seed")
+    answering: ClassVar[tuple[str, ...]] = (*TranslationConfig.answering, "direction", "features")
     kind: Literal["cycle_translation"] = "cycle_translation"
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.adversary import AdversarialConfig, answered, caught, deceived, require_noise
+from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.levels import depth_of, eight_bits, levels
 from pixelwise.color.palette import colourise, one_hot
@@ -38,10 +38,9 @@ LINEAR_PIXELS = 256
 MEAN_SIZE = (128, 128)
 
 
-class Config(AdversarialConfig):
+class Config(TranslationConfig):
     """Settings of paired translation."""
 
-    answering: ClassVar[tuple[str, ...]] = ("noise", "noise_seed")
     kind: Literal["translation"] = "translation"
     source: str = Field(default="a", description="the field that is translated")
     target: str = Field(default="b", description="the field it becomes")
