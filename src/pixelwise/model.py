@@ -79,8 +79,10 @@ class Model:
 
         Raises:
             DataError: The image cannot be read or is not RGB or grey.
-            UsageError: It does not fit into `memory`.
+            UsageError: It does not fit into `memory`, or the model makes pictures from noise.
         """
+        if self.task.config.from_noise:
+            raise UsageError("this model makes pictures from noise and reads none", "pixelwise generate RUN OUT")
         name = self.task.inputs[0]
         if self.task.keeps and name not in self.description.labels_in and isinstance(image, str | Path | PillowImage.Image):
             return self._keeping(name, image)

@@ -19,13 +19,18 @@ from pixelwise.page import table as html_table
 from pixelwise.recipe import Recipe
 
 STRIPS = 6
+COLUMNS = 8
+"""Pictures in a row where nothing stands beside them."""
 HEIGHT = 160
 Strip = list[PillowImage.Image]
 
 
 def strips(model: Model, dataset: Dataset, count: int = STRIPS) -> list[Strip]:
-    """Return `count` rows of pictures, evenly spaced over the data set: input, truth, ours."""
+    """Return `count` rows of pictures, evenly spaced over the data set: input, truth, ours; from noise only ours, in a grid."""
     task = model.task
+    if task.config.from_noise:
+        made = model.predict([dataset.sample(i, task.fields) for i in evenly(len(dataset), count * COLUMNS)])
+        return [[one.render() for one in made[i : i + COLUMNS]] for i in range(0, len(made), COLUMNS)]
     rows = []
     for i in evenly(len(dataset), count):
         sample = dataset.sample(i, task.fields)
@@ -82,7 +87,7 @@ class Report:
         return f"""<section><h2>{html.escape(self.recipe.name)}</h2>
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
-<p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
+<p class="note">{"made from noise" if self.recipe.task.from_noise else "input, truth, ours"}:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
 {self._parts()}{"".join(captioned(figure(p, "", 1024), caption) for caption, p in self.pictures.items())}
 <p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
