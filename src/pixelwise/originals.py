@@ -26,7 +26,7 @@ from pixelwise.nn.blocks import Statistics
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import patchgan, pix2pix_unet, residual
 from pixelwise.nn.weight_files import read
-from pixelwise.stored import Description
+from pixelwise.stored import NETWORK_ALONE, Description
 from pixelwise.tasks import translation
 
 KNOWN = "known are U-Net and ResNet generators and PatchGAN discriminators of pytorch-CycleGAN-and-pix2pix"
@@ -200,16 +200,23 @@ def bring(path: Path, out: Path, statistics: Statistics = "picture") -> dict[str
     settings, (before, after) = found.config.model_dump(mode="json"), found.channels
     predicts = found.config.kind != "patchgan" and found.channels == (3, 3)
     if predicts:
+        use = f"pixelwise predict {out} IMAGE..."
+    elif found.config.kind == "patchgan":
+        use = "it judges pictures and makes none"
+    else:
+        use = "pixelwise predict takes generators from 3 to 3 channels"
+    chosen = ", ".join(f"{key} {settings[key]}" for key in ("width", "depth", "blocks", "layers", "norm") if key in settings)
+    says = f"{found.config.kind} ({chosen}), {before} to {after} channels; {use}"
+    if predicts:
         _model(found).save(out, _example(), _card(path, found))
     else:
         out.mkdir(parents=True)
-        (out / "network.json").write_text(json.dumps({"channels": found.channels, "network": settings}, indent=2) + "\n")
+        (out / NETWORK_ALONE).write_text(
+            json.dumps({"says": says, "channels": found.channels, "network": settings}, indent=2) + "\n"
+        )
         save_file(
             {name: tensor.contiguous() for name, tensor in found.network.state_dict().items()}, out / "network.safetensors"
         )
-    use = f"pixelwise predict {out} IMAGE..." if predicts else "no model: predict takes generators from 3 to 3 channels"
-    chosen = ", ".join(f"{key} {settings[key]}" for key in ("width", "depth", "blocks", "layers", "norm") if key in settings)
-    says = f"{found.config.kind} ({chosen}), {before} to {after} channels; {use}"
     return {"network": settings, "channels": [before, after], "predicts": predicts, "says": says, "out": str(out)}
 
 
