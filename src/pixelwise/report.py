@@ -19,6 +19,9 @@ from pixelwise.page import table as html_table
 from pixelwise.recipe import Recipe
 
 STRIPS = 6
+PICTURES = "pictures"
+"""Within a run's folder: what the same samples looked like while it was trained, by step."""
+EARLIER = 8
 COLUMNS = 8
 """Pictures in a row where nothing stands beside them."""
 HEIGHT = 160
@@ -79,7 +82,7 @@ class Report:
         pictures: dict[str, PillowImage.Image],
     ) -> Report:
         """Gather the report of the run in `folder`; `pictures` have captions as keys."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures)
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures | earlier(folder))
 
     def section(self) -> str:
         """Return the run as an HTML section."""
@@ -99,6 +102,18 @@ class Report:
     def page(self) -> str:
         """Return the run as a whole page."""
         return page(self.recipe.name, [self])
+
+
+def earlier(folder: Path) -> dict[str, PillowImage.Image]:
+    """Return what was drawn while the run in `folder` was trained, at most 8 pictures evenly spaced, by caption."""
+    drawn = sorted(path for path in (folder / PICTURES).glob("*.png") if path.stem.isdigit())
+    chosen = [drawn[i] for i in evenly(len(drawn), EARLIER)]
+    return {f"after {int(path.stem)} steps": _opened(path) for path in chosen}
+
+
+def _opened(path: Path) -> PillowImage.Image:
+    with PillowImage.open(path) as picture:
+        return picture.copy()
 
 
 def page(title: str, reports: Sequence[Report]) -> str:

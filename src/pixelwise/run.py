@@ -29,7 +29,7 @@ from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageErro
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import Model, load
 from pixelwise.recipe import Recipe
-from pixelwise.report import Report, sheet, strips, views
+from pixelwise.report import PICTURES, Report, sheet, strips, views
 from pixelwise.seeds import mixed
 from pixelwise.stored import Description
 from pixelwise.task import Task
@@ -209,6 +209,12 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
         metrics: dict[str, float] = measure(task, data.val, {"ours": model.predict}, WATCHED)["ours"]
         return {name: value for name, value in metrics.items() if "/" not in name}
 
+    def draw(deployed: Mapping[str, nn.Module], step: int) -> None:
+        drawn = sheet(strips(Model(description, task, deployed), data.val))
+        if rank == 0:
+            (folder / PICTURES).mkdir(exist_ok=True)
+            drawn.save(folder / PICTURES / f"{step:06d}.png")
+
     def better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
         a, b = new.get(task.primary), old.get(task.primary)
         return b is None if a is None or b is None else (a < b if task.minimised else a > b)
@@ -232,7 +238,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
     one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs)
     if text := warning(trainer, lambda: one[0]):
         trainer.progress.event(f"warning: {text}")
-    trainer.run(watch, better)
+    trainer.run(watch, better, draw)
     return Model(description, task, saved(folder, recipe, task))
 
 

@@ -46,6 +46,7 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.size = config.size
         channels = widths(config.size, config.width)
         layers: list[nn.Module] = [nn.ConvTranspose2d(in_channels, channels[0], FIRST, bias=False)]
         for before, after in pairwise((*channels, out_channels)):

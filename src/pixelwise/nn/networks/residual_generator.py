@@ -85,6 +85,7 @@ class ResidualGenerator(nn.Module):
 
     def __init__(self, config: Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.size = config.size
         channels = widths(config.size, config.width)
         self.project = nn.Linear(in_channels, channels[0] * FIRST**2)
         self.blocks = nn.ModuleList(Block(*pair, in_channels) for pair in pairwise((*channels, config.width)))
