@@ -37,7 +37,10 @@ SMALL = {
         ],
     ),
     "depth": ("world_depth", ["network.width=8", "network.depth=2"]),
-    "generation": ("world_generation", ["network.width=4", "task.discriminator.width=4", "task.noise=8", "task.category=crowd"]),
+    "generation": (
+        "world_generation",
+        ["network.width=4", "task.discriminator.width=4", "task.noise=8", "task.category=crowd"],
+    ),
     "surface_normals": ("world_normals", ["network.width=8", "network.depth=2"]),
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),

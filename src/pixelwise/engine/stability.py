@@ -60,7 +60,10 @@ class Stability:
     def _signs(self, means: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         for name, mean in means.items():
             if mean > GROWN * self.first[name] > 0:
-                yield "explosion", f"{name} has grown {mean / self.first[name]:.0f}-fold: lower optimizer.lr, or set clip_norm=1"
+                yield (
+                    "explosion",
+                    f"{name} has grown {mean / self.first[name]:.0f}-fold: lower optimizer.lr, or set clip_norm=1",
+                )
             if name.startswith(DISCRIMINATOR) and mean < SURE:
                 yield (
                     "winning",
@@ -71,4 +74,7 @@ class Stability:
         others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, "r1")))
         if 0 < adversarial < UNHEARD * others:
             share = adversarial / (adversarial + others)
-            yield "balance", f"the adversarial loss is {share:.1g} of what the generator minimises: lower the weights of the others"
+            yield (
+                "balance",
+                f"the adversarial loss is {share:.1g} of what the generator minimises: lower the weights of the others",
+            )

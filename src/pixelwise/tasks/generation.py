@@ -73,7 +73,9 @@ class Config(TaskConfig):
         side = self.size or view.size[0]
         if view.size != (side, side) or side not in SIDES:
             sides = ", ".join(map(str, SIDES))
-            raise UsageError(f"view.size = {view.size[0]}x{view.size[1]}: pictures are made with sides of {sides}", "view.size=64x64")
+            raise UsageError(
+                f"view.size = {view.size[0]}x{view.size[1]}: pictures are made with sides of {sides}", "view.size=64x64"
+            )
         return Noisy(dataset, self.picture, self.category, side, self.noise)
 
     def settled(self, train: Dataset) -> Self:
@@ -127,9 +129,8 @@ class Task(AnyTask):
         """Join noise and class to a code; bring true pictures to [-1, 1]."""
         code, encoded = batch[NOISE], dict[str, Tensor]()
         if self.classes:
-            category = batch[self.config.category]
-            code = torch.cat([code, functional.one_hot(category + 1, 1 + len(self.classes))[:, 1:].to(code)], 1)
-            encoded["category"] = category
+            category = encoded["category"] = batch[self.config.category]
+            code = torch.cat([code, _one_hot(category, len(self.classes), code)], 1)
         encoded["code"] = code[:, :, None, None]
         return encoded | ({"image": self.codec.encode(batch["image"])} if "image" in batch else {})
 
@@ -149,7 +150,9 @@ class Task(AnyTask):
 
         if phase == "generator":
             return {"adversarial": generator_loss(judged(fake), self.config.adversarial)}
-        losses = {"discriminator": discriminator_loss(judged(true), judged(fake.detach()), self.config.adversarial, halved=False)}
+        losses = {
+            "discriminator": discriminator_loss(judged(true), judged(fake.detach()), self.config.adversarial, halved=False)
+        }
         return losses | ({"r1": self.config.r1 * r1(judged, true)} if self.config.r1 else {})
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[ImagePrediction]:
@@ -208,8 +211,13 @@ def projected(outputs: Tensor, category: Tensor | None) -> Tensor:
     """
     if category is None:
         return outputs
-    own = functional.one_hot(category + 1, outputs.shape[1])[:, 1:].to(outputs)
+    own = _one_hot(category, outputs.shape[1] - 1, outputs)
     return outputs[:, :1] + (outputs[:, 1:] * own[:, :, None, None]).sum(1, keepdim=True)
+
+
+def _one_hot(category: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Return (B, classes): 1 at the class of each, nowhere if it is unknown."""
+    return (category[:, None] == torch.arange(classes, device=category.device)).to(like)
 
 
 def _sized(network: NetworkConfig, side: int | None) -> NetworkConfig:
