@@ -149,7 +149,7 @@ def _kept(made: Any, out: Path, check: Callable[[Path], Differences]) -> Differe
 
 
 class CodesGraph(nn.Module):
-    """What is exported of a model that makes pictures from noise: `noise`, float32 `(B, N)`, and maybe the class, int64 `(B,)`."""
+    """What is exported of a model that makes pictures from noise: `noise` float32 `(B, N)`, maybe the class int64 `(B,)`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()

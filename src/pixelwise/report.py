@@ -22,6 +22,7 @@ STRIPS = 6
 PICTURES = "pictures"
 """Within a run's folder: what the same samples looked like while it was trained, by step."""
 EARLIER = 8
+SHOWN = ("input, truth, ours", "made from noise")
 COLUMNS = 8
 """Pictures in a row where nothing stands beside them."""
 HEIGHT = 160
@@ -90,7 +91,7 @@ class Report:
         return f"""<section><h2>{html.escape(self.recipe.name)}</h2>
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
-<p class="note">{"made from noise" if self.recipe.task.from_noise else "input, truth, ours"}:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
+<p class="note">{SHOWN[self.recipe.task.from_noise]}:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
 {self._parts()}{"".join(captioned(figure(p, "", 1024), caption) for caption, p in self.pictures.items())}
 <p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""

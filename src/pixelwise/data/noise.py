@@ -1,7 +1,7 @@
 """What a generator learns from: the middle square of every picture at one size, and noise beside it.
 
-A sample's noise is a function of its key, so that whoever measures or shows a sample makes the same picture of it; training draws
-it anew each time.
+A sample's noise is a function of its key, so that whoever measures or shows a sample makes the same picture of it; training
+draws it anew each time.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class Stability:
             if name.startswith(DISCRIMINATOR) and mean < SURE:
                 yield (
                     "winning",
-                    f"{name} was {mean:.2g} over {PATIENCE} steps: the discriminator wins, and the generator learns little from it; "
-                    "try task.augmentation=colour,translation,cutout, a smaller task.discriminator.width, or another seed",
+                    f"{name} was {mean:.2g} over {PATIENCE} steps: the discriminator wins, and the generator "
+                    "learns little from it; try task.augmentation=colour,translation,cutout, a smaller task.discriminator.width, or another seed",
                 )
         adversarial = sum(mean for name, mean in means.items() if name.startswith(ADVERSARIAL))
         others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, "r1")))

@@ -1,4 +1,4 @@
-"""DiffAugment: the discriminator sees real and generated pictures changed alike, so that few pictures suffice (Zhao et al. 2020).
+"""DiffAugment: a discriminator sees true and generated pictures changed alike, so that few suffice (Zhao et al. 2020).
 
 The changes can be differentiated by the pictures, so that the generator learns through them and makes pictures without them.
 """
@@ -41,8 +41,8 @@ def augmented(images: Tensor, policy: Sequence[Change], draw: Draw) -> Tensor:
 
     Args:
         images: (B, C, H, W) in [-1, 1].
-        policy: `colour`: adds -0.5 to 0.5 to all values, multiplies the distance from the pixel's mean over the channels by 0 to 2
-            and the distance from the picture's mean by 0.5 to 1.5. `translation`: moves by up to 1/8 of each side in whole
+        policy: `colour`: adds -0.5 to 0.5 to all values, multiplies the distance from the pixel's mean over the channels by 0
+            to 2 and the distance from the picture's mean by 0.5 to 1.5. `translation`: moves by up to 1/8 of each side in whole
             pixels, over zeros. `cutout`: fills a rectangle of half of each side with zeros, its middle anywhere.
         draw: Of as many pictures.
     """

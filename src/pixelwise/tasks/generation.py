@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from PIL import Image as PillowImage
@@ -205,7 +205,7 @@ class Task(AnyTask):
 
 
 def projected(outputs: Tensor, category: Tensor | None) -> Tensor:
-    """Return the logits (B, 1, H, W) of a discriminator whose outputs (B, 1 + classes, H, W) are those of any class and of each.
+    """Return the logits (B, 1, H, W) of outputs (B, 1 + classes, H, W): what is said of any picture, and of each class.
 
     The projection discriminator (Miyato and Koyama 2018, equation 3). Of an unknown class, -1, only the first counts.
     """
@@ -266,10 +266,9 @@ def world_generation() -> Recipe:
 
 @recipe
 def generation() -> Recipe:
-    """Your own pictures: data.root=FOLDER; 64 x 64, view.size=128x128 for more. With a folder for each class:
-    data.kind=class_folder task.category=category.
+    """Your own pictures, data.root=FOLDER, from noise, 64 x 64 (view.size=128x128 for more).
 
-    A start, not a result: some ten thousand steps, for a GPU. Not measured yet.
+    With a folder for each class: data.kind=class_folder task.category=category. A start, not a result: some ten thousand steps, for a GPU. Not measured yet.
     """
     return Recipe(
         name="generation",
