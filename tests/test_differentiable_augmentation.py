@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_tasks import batch_of, opened, small
 from torch import Tensor
 
+from pixelwise.adversary import AdversarialConfig, Changed
 from pixelwise.losses.differentiable_augmentation import Draw, augmented, drawn
 
 ALL = ("colour", "translation", "cutout")
@@ -78,3 +80,45 @@ def test_gradients_pass_and_stop_where_nothing_is_seen(policy: tuple[str, ...]) 
     assert torch.autograd.gradcheck(lambda x: augmented(x, policy, draw), (images,))  # type: ignore[arg-type]
     (slopes,) = torch.autograd.grad(augmented(images, ("cutout",), draw).sum(), images)
     assert slopes.unique().tolist() == [0.0, 1.0]
+
+
+def test_a_condition_moves_with_its_picture_and_keeps_its_colours() -> None:
+    """Source and answer of a conditional discriminator, three channels each; both have the same pixels here."""
+    torch.manual_seed(3)
+    images = picture(16, 4)
+    change = Changed(AdversarialConfig(kind="any", augmentation=ALL), images)
+    source, answer = change(torch.cat([images, images], 1)).chunk(2, 1)
+    assert change.draw is not None
+    assert torch.equal(source, augmented(images, ("translation", "cutout"), change.draw))
+    assert torch.equal(answer, augmented(images, ALL, change.draw)) and not torch.equal(source, answer)
+    still_there = source.ne(0).any(1, keepdim=True).expand_as(answer)
+    assert 0 < still_there.float().mean() < 0.8 and not answer[~still_there].any()
+    assert torch.equal(change(images), answer)
+
+
+def test_without_a_policy_nothing_is_drawn_and_no_run_changes() -> None:
+    torch.manual_seed(4)
+    state, images = torch.get_rng_state(), picture()
+    assert Changed(AdversarialConfig(kind="any"), images)(images) is images
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", ["translation", "cycle_translation"])
+def test_it_is_one_setting_of_the_translations(kind: str) -> None:
+    """With few changes the losses of a step are others, and every network still gets gradients."""
+    data, batch = opened(kind), batch_of(kind)
+    losses = []
+    for policy in ((), ALL):
+        torch.manual_seed(0)
+        task = data.task.config.model_copy(update={"augmentation": policy}).build(data.train.meta)
+        networks = task.networks(small(kind).network)
+        encoded = task.encode(batch)
+        outputs = task.forward(networks, encoded)
+        found = {phase: task.loss(phase.name, networks, encoded, outputs) for phase in task.phases}
+        for phase, own in found.items():
+            parameters = [p for name in phase.networks for p in networks[name].parameters()]
+            slopes = torch.autograd.grad(sum(own.values()), parameters, retain_graph=True)
+            assert all(slope.isfinite().all() for slope in slopes)
+        losses.append({name: float(loss) for own in found.values() for name, loss in own.items()})
+    changed = {name for name in losses[0] if losses[0][name] != losses[1][name]}
+    assert changed == {name for name in losses[0] if name.startswith(("discriminator", "adversarial"))}

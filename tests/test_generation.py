@@ -17,6 +17,7 @@ from test_tasks import opened, small, untrained
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise import adversary
 from pixelwise.asked import Wished
 from pixelwise.cli import main
 from pixelwise.data.augment import Augment, View
@@ -210,7 +211,7 @@ def test_what_the_discriminator_sees_is_changed_alike(monkeypatch: pytest.Monkey
         seen.append(draw)
         return images
 
-    monkeypatch.setattr(generation, "augmented", watched)
+    monkeypatch.setattr(adversary, "augmented", watched)
     task = generation.Task(generation.Config(size=32), Meta())
     networks = {"discriminator": residual_discriminator.Config(width=2, size=32).build(3, 1)}
     batch, outputs = {"image": torch.rand(2, 3, 32, 32)}, {"image": torch.rand(2, 3, 32, 32)}
@@ -308,11 +309,11 @@ def test_pictures_from_the_command_line(run: Path, tmp_path: Path, capsys: Captu
 
 def test_without_a_class_each_has_its_turn_and_a_walk_goes_from_one_to_the_next(run: Path) -> None:
     model = load(run)
-    turns = [np.asarray(one.render()) for one in generate(model, Wished(count=5))]
-    alone = [np.asarray(one.render()) for one in generate(model, Wished(count=5, category="one person"))]
+    turns = [np.asarray(one.render()) for one in generate(model, Wished(5))]
+    alone = [np.asarray(one.render()) for one in generate(model, Wished(5, category="one person"))]
     same = [bool((abs(a.astype(int) - b) <= 1).all()) for a, b in zip(turns, alone, strict=True)]
     assert same == [False, True, False, False, True]
-    walk = [np.asarray(one.render()).astype(int) for one in generate(model, Wished(count=3, category="one person", walk=4))]
+    walk = [np.asarray(one.render()).astype(int) for one in generate(model, Wished(3, category="one person", walk=4))]
     assert len(walk) == 9
     assert all(abs(walk[4 * n] - alone[n]).max() <= 1 for n in range(3))
     assert abs(walk[1] - walk[0]).mean() < abs(walk[4] - walk[0]).mean()
@@ -375,7 +376,15 @@ def test_a_folder_with_classes(tmp_path: Path) -> None:
     recipe = find_recipe("dcgan_generation").override(
         [
             *("data.kind=class_folder", f"data.root={tmp_path / 'data'}", "data.val_fraction=0.4", "task.category=category"),
-            *("view.size=32x32", "network.width=4", "task.discriminator.width=4", "task.r1=1", "steps=2", "batch_size=4"),
+            *(
+                "view.size=32x32",
+                "network.width=4",
+                "task.discriminator.width=4",
+                "task.discriminator.norm=none",
+                "task.r1=1",
+                "steps=2",
+                "batch_size=4",
+            ),
         ]
     )
     model = proceed(start(recipe, tmp_path / "run"))

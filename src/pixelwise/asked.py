@@ -83,7 +83,7 @@ def asked(words: Sequence[str]) -> Asked:
 class Wished(NamedTuple):
     """Pictures from noise: how many, of which seed and class, and in how many steps from each to the next (1: none)."""
 
-    count: int = 64
+    number: int = 64
     seed: int = 0
     category: str | None = None
     walk: int = 1

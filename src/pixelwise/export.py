@@ -110,6 +110,8 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         return _generator(model, golden, out, opset)
     if len(task.inputs) != 1:
         raise UsageError(f"{folder} reads {' and '.join(task.inputs)}; only what reads one picture can be exported")
+    if task.inputs[0] in model.description.meta.pictures:
+        raise UsageError(f"{folder} reads pictures that are not RGB of 8 bits, and only such can be exported")
     pixels = golden[f"input.{task.inputs[0]}"]
     if task.inputs[0] in model.description.labels_in:
         name, input_type = "labels", "uint8"

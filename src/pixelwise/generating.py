@@ -48,7 +48,7 @@ def _codes(model: Model, wished: Wished) -> list[tuple[Tensor, int]]:
     if wished.category and wished.category not in classes:
         hint = did_you_mean(wished.category, classes) or (f"there are {', '.join(classes)}" if classes else "leave out class=")
         raise UsageError(f"this generator knows no class {wished.category!r}", hint)
-    noises = [noise_of(wished.seed, str(number), settings.noise) for number in range(wished.count)]
+    noises = [noise_of(wished.seed, str(number), settings.noise) for number in range(wished.number)]
     own = classes.index(wished.category) if wished.category else None
     numbered = [(noise, own if own is not None else n % max(1, len(classes))) for n, noise in enumerate(noises)]
     if wished.walk < 2:

@@ -222,7 +222,9 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
     rank, world = place()
     source = prepared(data.train, task.fields, recipe.view)
     size, seed = recipe.batch_size, recipe.seed
-    batches = Batches(source, task.fields, recipe.view, recipe.augment, size, seed, rank, world, inputs=task.inputs)
+    batches = Batches(
+        source, task.fields, recipe.view, recipe.augment, size, seed, rank, world, inputs=task.inputs, pads=task.pads
+    )
 
     def stream(first: int, last: int) -> Iterator[Batch]:
         told: set[str] = set()
@@ -235,7 +237,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
 
     trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
     trainer.resume()
-    one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs)
+    one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs, pads=task.pads)
     if text := warning(trainer, lambda: one[0]):
         trainer.progress.event(f"warning: {text}")
     trainer.run(watch, better, draw)

@@ -78,6 +78,7 @@ class Task(ABC):
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
         references: Those of `baselines` that show what is possible, and need not be beaten.
+        pads: Whether training may show the networks fill around a picture that is smaller than the crop.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
             colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
@@ -93,6 +94,7 @@ class Task(ABC):
     primary: str
     minimised: bool = False
     references: tuple[str, ...] = ()
+    pads: bool = True
     simultaneous: bool = False
     keeps: tuple[Part, ...] = ()
 

@@ -68,7 +68,8 @@ class Stability:
                 yield (
                     "winning",
                     f"{name} was {mean:.2g} over {PATIENCE} steps: the discriminator wins, and the generator "
-                    "learns little from it; try task.augmentation=colour,translation,cutout, a smaller task.discriminator.width, or another seed",
+                    "learns little from it; try task.augmentation=colour,translation,cutout, a smaller "
+                    "task.discriminator.width, or another seed",
                 )
         adversarial = sum(mean for name, mean in means.items() if name.startswith(ADVERSARIAL))
         others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, "r1")))

@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.adversary import AdversarialConfig, caught, deceived
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View, require_no_fill
@@ -24,15 +25,15 @@ from pixelwise.data.thumbnails import LIMIT
 from pixelwise.embedding import find
 from pixelwise.errors import UsageError
 from pixelwise.geometry.frame import Frame
-from pixelwise.losses.adversarial import discriminator_loss, generator_loss, r1
-from pixelwise.losses.differentiable_augmentation import Change, augmented, drawn
+from pixelwise.losses.adversarial import Kind
+from pixelwise.losses.differentiable_augmentation import Change
 from pixelwise.metrics.generation import GenerationMetrics, nearest
 from pixelwise.nn.embeddings import Embedding
 from pixelwise.nn.network import NetworkConfig
 from pixelwise.nn.networks import dcgan, dcgan_discriminator, residual_discriminator, residual_generator
 from pixelwise.nn.sides import SIDES
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.recipe import Recipe, TaskConfig, recipe
+from pixelwise.recipe import Recipe, recipe
 from pixelwise.seeds import generator, torch_generator
 from pixelwise.task import Phase, Predictor, image_of
 from pixelwise.task import Task as AnyTask
@@ -41,7 +42,7 @@ from pixelwise.training import Optimizer, Schedule
 COLUMNS = 8
 
 
-class Config(TaskConfig):
+class Config(AdversarialConfig):
     """Settings of generation."""
 
     answering: ClassVar[tuple[str, ...]] = ("features",)
@@ -53,16 +54,23 @@ class Config(TaskConfig):
     )
     noise: int = Field(default=128, ge=1, description="numbers of noise that a picture is made of")
     size: int | None = Field(default=None, description="side of the pictures; null: that of view.size, a power of 2, 32 to 256")
-    adversarial: Literal["vanilla", "lsgan", "hinge"] = Field(default="hinge", description="form of the GAN loss")
-    r1: float = Field(default=0.0, ge=0, description="weight of the discriminator's squared slope at true pictures; 0: none")
+    adversarial: Kind = Field(default="hinge", description="what the two players minimise; wasserstein wants gradient_penalty")
     discriminator: Annotated[SerializeAsAny[NetworkConfig], Choice("pixelwise.nn.networks")] = Field(
         default=residual_discriminator.Config(), description="the network that judges pictures"
     )
+    halved: bool = Field(default=False, description="half the discriminator's loss; wasserstein never is")
     augmentation: tuple[Change, ...] = Field(
         default=("colour", "translation", "cutout"),
         description="DiffAugment: what is changed in all that the discriminator sees; []: nothing, for many pictures",
     )
     features: str = Field(default="random", description="what compares sets of pictures, as in pixelwise compare")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing, each with the reason."""
+        return super().idle() | {
+            "feature_matching": "no picture is the one that noise should become",
+            "pool": "earlier pictures are of other noise, and of other classes",
+        }
 
     def seen(self, dataset: Dataset, view: View) -> Dataset:
         """Return the middle squares of the pictures, with noise.
@@ -91,6 +99,7 @@ class Task(AnyTask):
     phases = (Phase("discriminator", ("discriminator",)), Phase("generator", ("generator",)))
     deployed = ("generator",)
     minimised = True
+    pads = False
     references = ("training_pictures",)
 
     def __init__(self, config: Config, meta: Meta) -> None:
@@ -121,9 +130,11 @@ class Task(AnyTask):
         """Build the generator, and the discriminator with an output for each class beside the first."""
         generator, judge = (_sized(one, self.config.size) for one in (network, self.config.discriminator))
         channels = self.codec.channels
-        return nn.ModuleDict(
-            {"generator": generator.build(self.sheets, channels), "discriminator": judge.build(channels, 1 + len(self.classes))}
-        )
+        built = {
+            "generator": generator.build(self.sheets, channels),
+            "discriminator": judge.build(channels, 1 + len(self.classes)),
+        }
+        return nn.ModuleDict(built)
 
     def encode(self, batch: Batch) -> Batch:
         """Join noise and class to a code; bring true pictures to [-1, 1]."""
@@ -141,19 +152,11 @@ class Task(AnyTask):
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The GAN losses, each pass of the discriminator under DiffAugment with one draw for true and generated pictures."""
-        fake, true, policy = outputs["image"], batch["image"], self.config.augmentation
-        draw = drawn(len(true), true.device)
-
-        def judged(images: Tensor) -> Tensor:
-            return projected(networks["discriminator"](augmented(images, policy, draw)), batch.get("category"))
-
+        """What each player minimises, given the class that a picture is to be of."""
+        judge = Judge(networks["discriminator"], batch.get("category"))
         if phase == "generator":
-            return {"adversarial": generator_loss(judged(fake), self.config.adversarial)}
-        losses = {
-            "discriminator": discriminator_loss(judged(true), judged(fake.detach()), self.config.adversarial, halved=False)
-        }
-        return losses | ({"r1": self.config.r1 * r1(judged, true)} if self.config.r1 else {})
+            return deceived(self.config, judge, batch["image"], outputs["image"])
+        return caught(self.config, judge, None, batch["image"], outputs["image"])
 
     def decode(self, outputs: dict[str, Tensor], samples: Sequence[Sample], frames: Sequence[Frame]) -> list[ImagePrediction]:
         """Round each pixel to 8 bits."""
@@ -202,6 +205,21 @@ class Task(AnyTask):
             return ImagePrediction(mean, pictures[order[place % len(order)]])
 
         return {"noise": noise, "mean_picture": lambda _: ImagePrediction(mean, mean), "training_pictures": trained}
+
+
+class Judge(nn.Module):
+    """A discriminator that is told the classes of the pictures it sees, once or, for several batches in one, in turn."""
+
+    def __init__(self, discriminator: nn.Module, category: Tensor | None) -> None:
+        super().__init__()
+        self.discriminator, self.category = discriminator, category
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of pictures (B, C, H, W), or of as many batches of B."""
+        category = self.category
+        if category is not None:
+            category = category.repeat(len(images) // len(category))
+        return projected(self.discriminator(images), category)
 
 
 def projected(outputs: Tensor, category: Tensor | None) -> Tensor:
@@ -268,7 +286,8 @@ def world_generation() -> Recipe:
 def generation() -> Recipe:
     """Your own pictures, data.root=FOLDER, from noise, 64 x 64 (view.size=128x128 for more).
 
-    With a folder for each class: data.kind=class_folder task.category=category. A start, not a result: some ten thousand steps, for a GPU. Not measured yet.
+    With a folder for each class: data.kind=class_folder task.category=category. A start, not a result: some ten thousand
+    steps, for a GPU. Not measured yet.
     """
     return Recipe(
         name="generation",

@@ -8,13 +8,14 @@ Where there is no val folder, the same share of both sides of train is held out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import ValFraction, checked, images_in, no_split, part, split_folder
+from pixelwise.data.files import Held, ValFraction, checked, held_out, images_in, no_split, split_folder
 from pixelwise.data.unpaired import Order, Unpaired
 from pixelwise.data.vectors import Told, VectorFiles
 from pixelwise.errors import DataError, did_you_mean
@@ -29,6 +30,7 @@ class Config(DataConfig):
     b: Annotated[str, Setting(description="sub-folder of the B pictures (default: the other of two)")] = ""
     order: Order = "random"
     val_fraction: ValFraction = 0.1
+    val_from: Held = "anywhere"
 
     def open(self, split: str) -> Dataset:
         """Return the pictures of `split`.
@@ -44,7 +46,9 @@ class Config(DataConfig):
     def _side(self, folder: Path, split: str, parted: bool) -> Dataset:
         images = images_in(folder)
         paths = list(images.values())
-        kept = part(list(images), split, self.val_fraction, where=str(folder)) if parted else range(len(paths))
+        kept: Sequence[int] = range(len(paths))
+        if parted:
+            kept = held_out(list(images), split, self.val_fraction, self.val_from, where=str(folder))
         return checked(VectorFiles(folder, [Told(paths[i], {}) for i in kept], Meta()), self.on_error)
 
     def _named(self, root: Path, split: str) -> tuple[tuple[Path, ...], bool]:
