@@ -17,7 +17,7 @@ from pixelwise.data.channels import READABLE
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError, UsageError
 from pixelwise.footage import is_video, predict_footage
-from pixelwise.model import Model, Precision, load
+from pixelwise.model import FROM_NOISE, Model, Precision, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
 from pixelwise.score_maps import DenseClassifier
@@ -66,9 +66,11 @@ def predict_files(
         about it), `videos` (a list of what `predict_footage` returns) and `failed` (a list of `file` and `error`).
 
     Raises:
-        UsageError: There are no score maps of this model.
+        UsageError: There are no score maps of this model, or it makes pictures from noise.
     """
     model = load(folder, memory=memory, tiles=tiles, precision=precision, changes=changes)
+    if model.task.config.from_noise:
+        raise UsageError(FROM_NOISE, f"pixelwise generate {folder} OUT")
     dense = DenseClassifier(model) if maps else None
     videos = [path for path in paths if is_video(path) or (footage.frames and path.is_dir())]
     suffixes = READABLE if model.description.meta.pictures else SUFFIXES

@@ -111,9 +111,9 @@ def check_data(recipe: Recipe) -> Checked:
         DataError: A split cannot be opened at all, or none of its samples be read.
     """
     config = recipe.data.model_copy(update={"on_error": "skip"})
-    splits = {"train": config.open("train"), "val": config.open("val")}
+    splits = {split: recipe.task.seen(config.open(split), recipe.view) for split in ("train", "val")}
     with suppress(DataError):  # most data has none
-        splits["test"] = config.open("test")
+        splits["test"] = recipe.task.seen(config.open("test"), recipe.view)
     task: Task = recipe.task.build(splits["train"].meta)
     seen, findings = Seen(), list[Finding]()
     for split, dataset in splits.items():

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pixelwise.asked import asked
+from pixelwise.asked import asked, wished
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
 from pixelwise.instructions import LABORATORY, NETWORKS
 from pixelwise.overrides import choice, options, parse_size, split_override
@@ -79,6 +79,7 @@ def run(words: list[str]) -> int:
         "train": train,
         "evaluate": evaluate,
         "predict": predict,
+        "generate": generate,
         "compare": compare,
         "import": import_original,
         "export": export,
@@ -257,6 +258,20 @@ def predict(chosen: argparse.Namespace) -> int:
         in_part = f"  in part: {flawed}" if flawed else ""
         print(f"predicted: {done} (in {outcome['out']}){in_part}  failed: {len(outcome['failed'])}")
     return 1 if outcome["failed"] or flawed else 0
+
+
+def generate(chosen: argparse.Namespace) -> int:
+    """Write pictures from noise."""
+    wishes = wished(chosen.pairs)
+    folder = _model_folder(chosen.model)
+    from pixelwise.generating import generate_files
+
+    made = generate_files(folder, Path(chosen.out), wishes)
+    if chosen.json:
+        _print_json(made)
+    else:
+        print(f"made: {made['count']} pictures\nSaved  {made['out']}/ (grid.png, generated.json)")
+    return 0
 
 
 def compare(chosen: argparse.Namespace) -> int:

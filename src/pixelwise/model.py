@@ -40,6 +40,7 @@ from pixelwise.stored import COPY_HINT, Description, deployed, first_line, folde
 from pixelwise.task import BAND, PixelTask, Task
 
 TOLERANCE = 1e-3
+FROM_NOISE = "this model makes pictures from noise and reads none"
 PIXELS_HINT = "pass uint8, or floats in [0, 1]"
 WHOLE = 2**20
 """Pixels up to which a batch is seen whole without asking what memory it takes."""
@@ -82,8 +83,10 @@ class Model:
 
         Raises:
             DataError: The image cannot be read or is not RGB or grey.
-            UsageError: It does not fit into `memory`.
+            UsageError: It does not fit into `memory`, or the model makes pictures from noise.
         """
+        if self.task.config.from_noise:
+            raise UsageError(FROM_NOISE, "pixelwise generate RUN OUT")
         name = self.task.inputs[0]
         known = isinstance(image, PillowImage.Image) or (isinstance(image, str | Path) and Path(image).suffix.lower() != ARRAY)
         if self.task.keeps and name not in self.description.labels_in and known and self._pixels(name).channels == 3:

@@ -77,6 +77,7 @@ class Task(ABC):
         sheets: Channels of what the deployed network sees.
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
+        references: Those of `baselines` that show what is possible, and need not be beaten.
         pads: Whether training may show the networks fill around a picture that is smaller than the crop.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
@@ -92,6 +93,7 @@ class Task(ABC):
     sheets: int = 3
     primary: str
     minimised: bool = False
+    references: tuple[str, ...] = ()
     pads: bool = True
     simultaneous: bool = False
     keeps: tuple[Part, ...] = ()
@@ -151,6 +153,9 @@ class Task(ABC):
             samples: The original samples, uncropped, at their own size.
             frames: From each original image to the pixels the network saw.
         """
+
+    def acquaint(self, train: Dataset) -> None:  # noqa: B027 (a hook)
+        """Take in what the metrics of a final evaluation need to know of the training data; by default nothing."""
 
     @abstractmethod
     def metrics(self) -> Metrics:

@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from pixelwise import __version__
-from pixelwise.asked import TAKES
+from pixelwise.asked import GENERATE_TAKES, TAKES
 from pixelwise.errors import UsageError, as_called
 from pixelwise.instructions import EPILOG
 
@@ -68,6 +68,10 @@ def parser() -> Parser:
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
     one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")
     one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
+    one = verb("generate", "make pictures from noise with a trained generator", json_output=True)
+    one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
+    one.add_argument("out", metavar="OUT", help="the folder to be made")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=GENERATE_TAKES)
     one = verb("compare", "hold pictures against originals, pair by pair, or as two sets", json_output=True)
     one.add_argument("ours", metavar="A", help="a folder of pictures, or a picture")
     one.add_argument("originals", metavar="B", help="what they are held against: pairs have the same name")
