@@ -20,7 +20,7 @@ from pixelwise.codecs.simcc import SimCCCodec
 from pixelwise.codecs.soft_argmax import SoftArgmaxCodec
 from pixelwise.data.augment import Augment, View, require_twins
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.datasets import keypoints_json, world
+from pixelwise.data.datasets import keypoints_frames, keypoints_json, world
 from pixelwise.data.sample import Batch, Keypoints, Sample
 from pixelwise.data.thumbnails import Bank, ridge, thumbnail
 from pixelwise.errors import DataError, UsageError
@@ -342,6 +342,61 @@ def imm_faces() -> Recipe:
         steps=1200,
         batch_size=8,
         evaluate_every=200,
+    )
+
+
+@recipe
+def lspet() -> Recipe:
+    """14 joints of one person in photographs of sport, as Leeds Sports Pose Extended labels them, at 128 x 128.
+
+    A start, not a result.
+    """
+    return Recipe(
+        name="lspet",
+        task=Config(sigma=4.0),
+        data=keypoints_json.Config(root="data/lspet", layout="lsp14"),
+        view=View(size=(128, 128), fit="letterbox"),
+        augment=Augment(flip=0.5, rotate=40, scale=(0.75, 1.25), translate=0.05, brightness=0.3, contrast=0.3, saturation=0.5),
+        network=unet.Config(width=24, depth=5, output_stride=4),
+        optimizer=Optimizer(kind="adamw", lr=2e-3),
+        schedule=Schedule(kind="cosine", warmup_steps=50),
+        steps=1200,
+        batch_size=16,
+        evaluate_every=200,
+    )
+
+
+@recipe
+def youtube_faces68() -> Recipe:
+    """68 points on faces in the wild, in the order of iBUG's, at 128 x 128.
+
+    A start, not a result.
+    """
+    return lspet().model_copy(
+        update={
+            "name": "youtube_faces68",
+            "data": keypoints_json.Config(root="data/youtube_faces68", layout="ibug68"),
+            "task": Config(sigma=2.5, norm=("right_eye_0", "left_eye_3")),
+            "augment": imm_faces().augment,
+        }
+    )
+
+
+@recipe
+def dance_video() -> Recipe:
+    """17 points of one dancer before a camera that stands still; the last fifth of the time validates.
+
+    A start, not a result.
+    """
+    return lspet().model_copy(
+        update={
+            "name": "dance_video",
+            "data": keypoints_frames.Config(root="data/dance_video"),
+            "task": Config(sigma=3.0),
+            "view": View(size=(192, 112), fit="letterbox"),
+            "augment": Augment(flip=0.5, rotate=10, scale=(0.85, 1.15), translate=0.05, brightness=0.2, contrast=0.2),
+            "steps": 800,
+        }
     )
 
 

@@ -304,7 +304,7 @@ def composite_pose() -> Recipe:
     return Recipe(
         name="composite_pose",
         task=Config(sigma=3.0, thickness=3.0),
-        data=people_composites.Config(source=keypoints_json.Config(root="data/lspet"), repeats=4),
+        data=people_composites.Config(source=keypoints_json.Config(root="data/lspet", layout="lsp14"), repeats=4),
         view=View(size=(192, 192), fit="letterbox"),
         augment=Augment(flip=0.5, rotate=20, scale=(0.8, 1.3), translate=0.05, brightness=0.3, contrast=0.3, saturation=0.5),
         network=hourglass.Config(width=128, stacks=2, depth=4),
