@@ -55,6 +55,8 @@ class Skeleton(Config):
     """Which point takes each point's name in a mirror; empty if none does."""
     sigmas: tuple[float, ...] = ()
     """How far people's labels of each point differ, relative to the square root of the object's area (COCO); empty: unknown."""
+    category_id: int | None = None
+    """Which category of COCO's files such an object is, if it is known."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
