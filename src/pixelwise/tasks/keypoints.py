@@ -67,7 +67,7 @@ DECODINGS: dict[Target, tuple[str, ...]] = {
 class Config(TaskConfig):
     """Settings of key points."""
 
-    answering: ClassVar[tuple[str, ...]] = ("decoding", "norm", "flip_test")
+    answering: ClassVar[tuple[str, ...]] = ("decoding", "norm", "head", "flip_test")
     kind: Literal["keypoints"] = "keypoints"
     field: str = Field(default="keypoints", description="which field of the samples holds the points")
     target: Target = Field(
@@ -107,6 +107,9 @@ class Config(TaskConfig):
     norm: tuple[str, str] | None = Field(
         default=None, description="two points, by name or number, by whose distance errors are divided too"
     )
+    head: tuple[str, str] | None = Field(
+        default=None, description="the two ends of the head, by name or number: PCKh by their distance, pck@0.5_head (<=)"
+    )
     flip_test: bool = Field(default=False, description="average the answer with that of the mirrored image")
 
     @model_validator(mode="after")
@@ -135,7 +138,7 @@ class Task(BaseTask):
             raise DataError("key points need names", 'give the names of the points in the JSON: {"names": [...]}')
         self.fields = ("image", config.field)
         self.points = len(meta.skeleton.names)
-        self.norms = norms_of(meta.skeleton.names, config.norm)
+        self.norms = norms_of(meta.skeleton.names, config.norm, config.head)
         self.codec = self._codec(stride=1)
 
     def check(self, view: View, augment: Augment) -> None:
@@ -353,7 +356,7 @@ def lspet() -> Recipe:
     """
     return Recipe(
         name="lspet",
-        task=Config(sigma=4.0),
+        task=Config(sigma=4.0, head=("head_top", "neck")),
         data=keypoints_json.Config(root="data/lspet", layout="lsp14"),
         view=View(size=(128, 128), fit="letterbox"),
         augment=Augment(flip=0.5, rotate=40, scale=(0.75, 1.25), translate=0.05, brightness=0.3, contrast=0.3, saturation=0.5),
