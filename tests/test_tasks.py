@@ -273,5 +273,3 @@ def test_a_missing_field_is_named_with_the_setting_that_names_it() -> None:
     with pytest.raises(PixelwiseError, match="needs the field 'persons'; world has") as refused:
         Data.of(recipe)
     assert refused.value.hint == "choose another data.kind, or name a field that is there with task.field=NAME"
-    several = find_recipe("world_multitask").override(["data.scenes=8", 'task.parts.points={"kind": "depth"}'])
-    assert several.task.build(Data.of(several).train.meta).lacking("normals").endswith("task.parts.normals=null")
