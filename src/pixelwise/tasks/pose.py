@@ -299,7 +299,7 @@ def flies_pair() -> Recipe:
 def composite_pose() -> Recipe:
     """Crowds of two to six put together from photographs of one person each (Leeds Sports Pose), 14 points, at 192 x 192.
 
-    Not measured yet.
+    Where the photographs are is said by data.source.root=FOLDER. Not measured yet.
     """
     return Recipe(
         name="composite_pose",
