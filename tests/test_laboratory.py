@@ -17,7 +17,7 @@ import torch
 from test_report import Reader
 from test_tasks import small
 
-from pixelwise import laboratory
+from pixelwise import laboratory, pointing
 from pixelwise.cli import main
 from pixelwise.color.heat import STOPS, heat
 from pixelwise.config import kinds, settings
@@ -259,14 +259,14 @@ def test_errors_of_points_by_hand() -> None:
     """Five points: 1, 2, 3, 4 and 90 px off, in boxes of 100; the mean is carried by the last, the median is not."""
     pixels = torch.tensor([3.0, 1.0, 90.0, 4.0, 2.0])
     errors = torch.stack([pixels, pixels / 100], -1)
-    assert regression_vs_belief.summary(errors) == {
+    assert pointing.summary(errors) == {
         "median error, px": 3.0,
         "mean error, px": 20.0,
         "median error / box": pytest.approx(0.03),
         "within 0.05 of the box": pytest.approx(0.8),
         "within 0.1 of the box": pytest.approx(0.8),
     }
-    curve = regression_vs_belief.cumulative(errors, 6)
+    curve = pointing.cumulative(errors, 6)
     assert [x for x, _ in curve] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
     assert [y for _, y in curve] == pytest.approx([0, 0.8, 0.8, 0.8, 0.8, 0.8])
 
@@ -280,7 +280,7 @@ def test_distances_are_in_the_pictures_own_pixels() -> None:
         truths = [data.task.truth(sample) for sample in samples]
         return [replace(truth, points=truth.points + torch.tensor([3.0, 4.0])) for truth in truths]
 
-    found = regression_vs_belief.distances(data, shifted)
+    found = pointing.distances(data, shifted)
     assert len(found) > 10
     torch.testing.assert_close(found[:, 0], torch.full((len(found),), 5.0))
     sample = data.val.sample(0, data.task.fields)

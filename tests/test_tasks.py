@@ -272,3 +272,10 @@ def test_fields_inputs_and_primary_exist(kind: str) -> None:
     assert set(data.task.deployed) <= set(data.task.networks(small(kind).network))
     result = measure(data.task, data.val, {"truth": lambda s: [data.task.truth(x) for x in s]}, 2)
     assert data.task.primary in result["truth"]
+
+
+def test_a_missing_field_is_named_with_the_setting_that_names_it() -> None:
+    recipe = find_recipe("world_keypoints").override(["data.scenes=8", "task.field=persons"])
+    with pytest.raises(PixelwiseError, match="needs the field 'persons'; world has") as refused:
+        Data.of(recipe)
+    assert refused.value.hint == "choose another data.kind, or name a field that is there with task.field=NAME"

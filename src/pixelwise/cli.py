@@ -161,8 +161,8 @@ def check_data(chosen: argparse.Namespace) -> int:
         check(what, pairs)
     elif Path(what).suffix == ".json":
         check_saved(Path(what), pairs)
-    from pixelwise.checking import as_text, write
     from pixelwise.checking import check_data as checked
+    from pixelwise.checking_report import as_text, write
     from pixelwise.recipe import find_recipe
 
     found, out = checked(find_recipe(what).override(pairs)), Path(taken.get("out", "check"))

@@ -65,8 +65,8 @@ class Data:
         missing = [name for name in task.fields if name not in train.fields]
         if missing:
             what = f"{recipe.task.kind} needs the field {missing[0]!r}; {recipe.data.kind} has {', '.join(train.fields)}"
-            hint = train.missing.get(missing[0], "choose another data.kind, or name the field in the task's settings")
-            raise UsageError(what, hint)
+            known = train.missing.get(missing[0], "")
+            raise UsageError(what, "; or ".join(filter(None, (known, task.lacking(missing[0])))))
         task.check(recipe.view, recipe.augment)
         return cls(train, val, task if settled else recipe.task.settled(train).build(train.meta))
 

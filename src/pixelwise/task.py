@@ -105,6 +105,15 @@ class Task(ABC):
     def check(self, view: View, augment: Augment) -> None:  # noqa: B027 (a hook)
         """Raise a UsageError if the task cannot be trained with these; by default every task can."""
 
+    def lacking(self, field: str) -> str:
+        """Return what to set where the data has no such field."""
+        named = next((f"task.{name}" for name, value in self.config if value == field), "")
+        return (
+            f"choose another data.kind, or name a field that is there with {named}=NAME"
+            if named
+            else "choose another data.kind"
+        )
+
     @abstractmethod
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the networks by name; `network` configures what is deployed. What steps remember is one too."""
