@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.thumbnails import LIMIT
 from pixelwise.model import Model
 from pixelwise.prediction import Prediction
-from pixelwise.task import Metrics, Task
+from pixelwise.task import Metrics, Predictor
 
 BATCH = 8
 WIDEST = 8
 """Columns of a table for the terminal."""
 Predict = Callable[[Sequence[Sample]], list[Prediction]]
+
+
+class Judge(Protocol):
+    """Says how good predictions are: a task, by its own metrics, or what looks at them otherwise."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The sample fields that predicting and judging take."""
+        ...
+
+    def metrics(self) -> Any:
+        """Return an empty accumulator."""
+        ...
+
+    def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
+        """Take a prediction and its sample into an accumulator."""
+        ...
 
 
 def evenly(count: int, limit: int | None) -> list[int]:
@@ -24,28 +41,33 @@ def evenly(count: int, limit: int | None) -> list[int]:
     return [i * count // kept for i in range(kept)]
 
 
-def accumulate(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Metrics]:
+def accumulate(judge: Judge, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Metrics]:
     """Return the filled accumulator of each predictor over the data set, every sample read once.
 
     Args:
-        task: Whose metrics.
+        judge: Whose metrics.
         dataset: Samples with their truth, at their original size.
         predictors: By name; each turns samples into predictions.
         limit: Measure on so many samples, evenly spaced; None means all.
     """
-    metrics = {name: task.metrics() for name in predictors}
+    metrics = {name: judge.metrics() for name in predictors}
     indices = evenly(len(dataset), limit)
     for start in range(0, len(indices), BATCH):
-        samples = [dataset.sample(i, task.fields) for i in indices[start : start + BATCH]]
+        samples = [dataset.sample(i, judge.fields) for i in indices[start : start + BATCH]]
         for name, predict in predictors.items():
             for prediction, sample in zip(predict(samples), samples, strict=True):
-                task.score(metrics[name], prediction, sample)
+                judge.score(metrics[name], prediction, sample)
     return metrics
 
 
-def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
+def measure(judge: Judge, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
     """Return the metrics of each predictor; arguments as for `accumulate`."""
-    return {name: metric.compute() for name, metric in accumulate(task, dataset, predictors, limit).items()}
+    return {name: metric.compute() for name, metric in accumulate(judge, dataset, predictors, limit).items()}
+
+
+def each(predictor: Predictor) -> Predict:
+    """Return a predictor for several samples at once."""
+    return lambda samples: [predictor(sample) for sample in samples]
 
 
 def evaluate(
@@ -58,8 +80,7 @@ def evaluate(
     """
     task = model.task
     predictors: dict[str, Predict] = {"ours": model.predict}
-    for name, predictor in task.baselines(train).items():
-        predictors[name] = lambda samples, one=predictor: [one(sample) for sample in samples]  # type: ignore[misc]
+    predictors |= {name: each(predictor) for name, predictor in task.baselines(train).items()}
     accumulated = accumulate(task, dataset, predictors, limit)
     measured = {name: metric.compute() for name, metric in accumulated.items()}
     result = {
