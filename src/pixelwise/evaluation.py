@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pixelwise.data.dataset import Dataset
@@ -19,12 +20,11 @@ Predict = Callable[[Sequence[Sample]], list[Prediction]]
 
 
 class Judge(Protocol):
-    """Says how good predictions are: a task, by its own metrics, or what looks at them otherwise."""
+    """Says how good predictions are: a task, by its own metrics, or what looks at them otherwise; attributes as of a task."""
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The sample fields that predicting and judging take."""
-        ...
+    fields: tuple[str, ...]
+    primary: str
+    minimised: bool
 
     def metrics(self) -> Any:
         """Return an empty accumulator."""
@@ -71,24 +71,39 @@ def each(predictor: Predictor) -> Predict:
 
 
 def evaluate(
-    model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None
+    model: Model,
+    train: Dataset,
+    dataset: Dataset,
+    split: str,
+    limit: int | None = None,
+    judge: Judge | None = None,
+    beside: Mapping[str, Predict] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], Metrics]:
     """Measure the model and its task's baselines.
+
+    Args:
+        model: What is measured.
+        train: What the baselines are fitted to.
+        dataset: What is measured on.
+        split: What that is called.
+        limit: Measure on so many samples, evenly spaced; None means all.
+        judge: Whose metrics, if not the task's own.
+        beside: Further predictors, that stand before the baselines.
 
     Returns:
         `metrics` (ours), `baselines` (by name), and `protocol`, which says what the numbers mean; and our accumulator.
     """
-    task = model.task
-    predictors: dict[str, Predict] = {"ours": model.predict}
+    task, judge = model.task, judge or model.task
+    predictors: dict[str, Predict] = {"ours": model.predict, **beside}
     predictors |= {name: each(predictor) for name, predictor in task.baselines(train).items()}
-    accumulated = accumulate(task, dataset, predictors, limit)
+    accumulated = accumulate(judge, dataset, predictors, limit)
     measured = {name: metric.compute() for name, metric in accumulated.items()}
     result = {
         "recipe": model.description.recipe,
         "metrics": measured.pop("ours"),
         "baselines": measured,
-        "primary": task.primary,
-        "minimised": task.minimised,
+        "primary": judge.primary,
+        "minimised": judge.minimised,
         "protocol": {
             "split": split,
             "samples": len(evenly(len(dataset), limit)),

@@ -7,14 +7,14 @@ from typing import Any
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Image, LabelMap, Sample
 from pixelwise.errors import UsageError
-from pixelwise.evaluation import Predict, each, measure
+from pixelwise.evaluation import each, evaluate
 from pixelwise.geometry.frame import Frame
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.model import Model
+from pixelwise.predictions.image import ImagePrediction
 from pixelwise.task import Task
 
 REAL = "real pictures"
-PRIMARY = "miou_present"
 
 
 class FcnScore:
@@ -33,12 +33,17 @@ class FcnScore:
         UsageError: The model is no segmenter, knows other classes, or nothing says which class a pixel should have.
     """
 
+    primary = "miou_present"
+    minimised = False
+
     def __init__(self, segmenter: Model, task: Task, dataset: Dataset) -> None:
         own = segmenter.description.task
         if own.kind != "segmentation" or getattr(own, "labelling", "") == "multilabel":
             what = f"the segmenter's task is {own.kind}" if own.kind != "segmentation" else "the segmenter's masks overlap"
             raise UsageError(f"{what}: the FCN-score takes one class per pixel", "train one, such as: pixelwise train camvid")
         self.segmenter, self.classes = segmenter, segmenter.task.meta.classes
+        if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
+            raise UsageError(f"the answers of {task.config.kind} are no pictures", "segmenter= reads pictures")
         self.truth = _labelled(task, dataset)
         if self.classes != dataset.meta.classes:
             ours, theirs = ", ".join(self.classes), ", ".join(dataset.meta.classes)
@@ -57,6 +62,11 @@ class FcnScore:
         assert isinstance(labels, LabelMap)
         metrics.update(self.read(prediction.pixels, sample.key), labels.labels)
 
+    def scores(self, model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
+        """Return the scores of the model, of the real pictures and of the baselines, as `evaluate` does."""
+        result, _ = evaluate(model, train, dataset, split, limit, self, {REAL: each(model.task.truth)})
+        return result | {"segmenter": self.segmenter.description.recipe}
+
     def read(self, pixels: Any, key: str = "picture") -> Any:
         """Return the classes `(H, W)` that the segmenter sees in a picture `(3, H, W)`."""
         picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
@@ -73,25 +83,3 @@ def _labelled(task: Task, dataset: Dataset) -> str:
             return name
     what = f"neither the input {' nor '.join(map(repr, names))} is a label map"
     raise UsageError(f"no FCN-score: {what}", "it is for translating label maps, or for data with a field `labels`")
-
-
-def fcn_scores(
-    model: Model, segmenter: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None
-) -> dict[str, Any]:
-    """Score the model, its task's baselines and the real pictures.
-
-    Returns:
-        As `evaluate`: `metrics` (ours), `baselines` (by name; `real pictures` among them), and `protocol`.
-    """
-    judge = FcnScore(segmenter, model.task, dataset)
-    predictors: dict[str, Predict] = {"ours": model.predict, REAL: each(model.task.truth)}
-    predictors |= {name: each(predictor) for name, predictor in model.task.baselines(train).items()}
-    measured = measure(judge, dataset, predictors, limit)
-    return {
-        "metrics": measured.pop("ours"),
-        "baselines": measured,
-        "primary": PRIMARY,
-        "minimised": False,
-        "segmenter": segmenter.description.recipe,
-        "protocol": {"split": split, "samples": min(len(dataset), limit or len(dataset)), "truth": judge.truth},
-    }
