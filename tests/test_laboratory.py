@@ -54,6 +54,9 @@ SMALL = {
     "vector-to-image": ["scenes=16", "size=48", "channels=4,4,4", "steps=2", "repeats=1"],
     "perceptual": ["scenes=8", "size=64", "width=4", "blocks=1", "look=4", "minutes=0.002", "repeats=1"],
     "colour-l2-vs-classification": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1", "temperatures=1,0.1"],
+    "gan-objectives": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
+    "patch-size": ["scenes=8", "size=32", "width=4", "minutes=0.001", "layers=0,2"],
+    "cycle": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
     "regression-vs-belief": ["steps=2", "width=4", "tested=32", "repeats=1", "seconds=0.02", "scenes=8"],
 }
 NAMES = list(SMALL)
