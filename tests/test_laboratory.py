@@ -198,13 +198,19 @@ def test_descent_for_a_time() -> None:
     assert descent.seconds >= 0.06 and 1 < len(descent.losses) < 10**6
 
 
-def test_a_trial_is_the_engine_s_training(tmp_path: Path) -> None:
-    """The same losses step by step as the whole engine gives for the same recipe."""
-    recipe = small("segmentation").override(["steps=3", "evaluate_every=3"])
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [("segmentation", []), ("translation", []), ("translation", ["task.order=simultaneous"])],
+    ids=["one phase", "two phases", "two at once"],
+)
+def test_a_trial_is_the_engine_s_training(kind: str, last: list[str], tmp_path: Path) -> None:
+    """The same losses of the last phase, step by step, as the whole engine gives for the same recipe."""
+    recipe = small(kind).override(["steps=3", "evaluate_every=3", *last])
     _, descent = train(recipe, Data.of(recipe))
     proceed(start(recipe, tmp_path / "run"))
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    logged = [event["losses"]["cross_entropy"] for event in events if "losses" in event]
+    losses = [event["losses"] for event in events if "losses" in event]
+    logged = [sum(value for name, value in step.items() if name != "discriminator") for step in losses]
     assert descent.losses == pytest.approx(logged, rel=1e-5) and len(logged) == 3
 
 
