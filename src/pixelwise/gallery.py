@@ -85,7 +85,7 @@ def answered(model: Model, dataset: Dataset, index: int, number: int) -> Row:
 
 
 def _badness(record: dict[str, Any], task: Task) -> float:
-    value = record.get(task.primary)
+    value: float | None = record.get(task.primary)
     if value is None:
         return math.inf
     return -value if task.minimised else value

@@ -50,7 +50,7 @@ class SetMetrics:
 
     def compute(self) -> dict[str, float]:
         """Return the distances of the sets and the diversity of ours."""
-        found = {}
+        found: dict[str, float] = {}
         for name in self.see:
             ours, real = self.ours[name], self.real[name]
             if len(ours) >= FEWEST:
