@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "pixelwise"
 
 # Files of these folders are found by their names and know nothing of each other; what they share lies outside.
-KINDS = ("tasks", "data/datasets", "nn/networks", "experiments", "features", "perceptual")
+KINDS = ("tasks", "recipes", "data/datasets", "nn/networks", "experiments", "features", "perceptual")
 LONGEST = 400
 NO_NAMES = re.compile(r"(^|_)(utils?|helpers?|managers?|misc|common)($|_)|(Utils?|Helper|Manager)$", re.IGNORECASE)
 

@@ -22,7 +22,8 @@ from pixelwise.metrics.unpaired import UnpairedMetrics
 from pixelwise.model import load
 from pixelwise.nn.image_pool import ImagePool
 from pixelwise.nn.networks import patchgan, residual
-from pixelwise.tasks.cycle_translation import Config, Task, together
+from pixelwise.nn.together import together
+from pixelwise.tasks.cycle_translation import Config, Task
 from pixelwise.training import Optimizer, Schedule, Training
 
 LR, BETAS = 2e-4, (0.5, 0.999)

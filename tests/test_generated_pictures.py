@@ -189,17 +189,14 @@ def test_answers_that_are_no_pictures_are_no_set() -> None:
 
 def test_dropout_is_the_noise_and_is_off_again_afterwards() -> None:
     model, data = untrained("translation"), opened("translation")
-    dropouts = [module for module in model.networks.modules() if isinstance(module, torch.nn.Dropout)]
-    for module in dropouts:
+    dropped = [module for module in model.networks.modules() if isinstance(module, torch.nn.Dropout)]
+    for module in dropped:
         module.p = 0.5
     sample = data.val.sample(0, data.task.fields)
     before = model.predict([sample])[0].pixels  # type: ignore[attr-defined]
     first, second = noise_diversity(model, data.val), noise_diversity(model, data.val)
     assert 0 < first == second, "the noise has a seed"
     assert torch.equal(model.predict([sample])[0].pixels, before)  # type: ignore[attr-defined]
-    for module in dropouts:
-        module.p = 0.0
-    assert noise_diversity(model, data.val) == 0
 
 
 # The command line

@@ -199,9 +199,35 @@ def test_painted_labels_are_looked_up(tmp_path: Path) -> None:
     assert decode_labels(path, 2, ignore=2, palette=palette).tolist() == [[255, 1, 0]]
     with pytest.raises(DataError, match="no palette"):
         decode_labels(path, 3)
+
+
+def test_colours_that_are_not_in_the_palette_are_counted_and_the_nearest_is_named(tmp_path: Path) -> None:
+    palette = ((128, 0, 0), (0, 0, 0), (0, 128, 0))
+    pixels = np.zeros((4, 5, 3), np.uint8)
     pixels[0, 1] = (1, 2, 3)
-    with pytest.raises(DataError, match=r"colour \(1, 2, 3\) at \(x=1, y=0\) is not in the palette"):
+    path = saved(tmp_path / "a.png", pixels)
+    with pytest.raises(DataError) as caught:
+        decode_labels(path, 3, palette=palette)
+    one = r"(1, 2, 3) at 1 pixels (nearest: (0, 0, 0), class 1)"
+    assert str(caught.value) == f"{path}: a colour is not in the palette: {one}" and caught.value.hint == "add it to meta.json"
+    pixels[1, :3] = (100, 30, 0)  # 28^2 + 30^2 from class 0, 100^2 + 30^2 from class 1
+    with pytest.raises(DataError) as caught:
         decode_labels(saved(path, pixels), 3, palette=palette)
+    more = "(100, 30, 0) at 3 pixels (nearest: (128, 0, 0), class 0)"
+    assert str(caught.value) == f"{path}: 2 colours are not in the palette: {more}; {one}"
+    pixels[2:, :, 1] = np.arange(10, 20).reshape(2, 5)
+    with pytest.raises(
+        DataError, match=r"12 colours are not in the palette: \(100, 30, 0\) at 3 pixels .* and 7 more$"
+    ) as caught:
+        decode_labels(saved(path, pixels), 3, palette=palette)
+    assert str(caught.value).count("nearest") == 5 and "save labels as PNG" in caught.value.hint
+
+
+def test_all_of_a_picture_in_bands_is_counted(tmp_path: Path) -> None:
+    pixels = np.zeros((2100, 2100, 3), np.uint8)  # two bands
+    pixels[:, 0] = (9, 9, 9)
+    with pytest.raises(DataError, match=r"\(9, 9, 9\) at 2100 pixels"):
+        decode_labels(saved(tmp_path / "a.png", pixels), 2, palette=((0, 0, 0), (255, 255, 255)))
 
 
 def test_lossy_labels_are_refused(tmp_path: Path) -> None:

@@ -443,7 +443,7 @@ class TestImageFolder:
         config = image_folder.Config(root=str(root), val_fraction=0.25)
         train, val = config.open("train"), config.open("val")
         assert sorted(keys(train) + keys(val)) == ["a/0.png", "a/deep/1.png", "b/0.png", "c/7.png"]
-        assert len(val) == 1 and train.fields == ("image",)
+        assert len(val) == 1 and train.fields == ("image", "grey", "lines")
         sample = val.sample(0, ("image",))
         assert sample["image"].tensors()[""].shape == (3, 6, 8) and sample["image"].frame.size == (6, 8)
         source = val.source(0, "image")

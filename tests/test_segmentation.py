@@ -318,7 +318,7 @@ def test_a_saved_label_map_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(decode_labels(path, 3), labels)
     PillowImage.open(path).convert("RGB").crop((0, 0, 3, 1)).save(tmp_path / "painted.png")
     assert decode_labels(tmp_path / "painted.png", 3, palette=palette).tolist() == [[0, 1, 2]]
-    with pytest.raises(DataError, match=r"painted.png: colour \(0, 0, 0\) at \(x=2, y=0\) is not in the palette"):
+    with pytest.raises(DataError, match=r"painted.png: a colour is not in the palette: \(0, 0, 0\) at 1 pixels"):
         decode_labels(tmp_path / "painted.png", 2, palette=palette[:2])
 
 

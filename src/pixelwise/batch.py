@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pixelwise.asked import Footage
+from pixelwise.data.channels import READABLE
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError, UsageError
 from pixelwise.footage import is_video, predict_footage
@@ -25,7 +26,7 @@ NAMELESS = r"[^\w-]"
 """What a name from a model folder may not bring into the name of a file."""
 
 
-def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
+def images_in(paths: Sequence[Path], out: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[Path, Path]]:
     """Yield each image with its path below the folder that was named: files as given, folders with all below them.
 
     A folder `out` within such a folder holds the answers of an earlier call and is left out.
@@ -36,10 +37,10 @@ def images_in(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
     for path in paths:
         if path.is_dir():
             answers = path / out.resolve().relative_to(path.resolve()) if path.resolve() in out.resolve().parents else None
-            images = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            images = (p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             found = sorted(p for p in images if answers not in p.parents)
             if not found:
-                raise DataError(f"no image in {path}", "known suffixes: " + " ".join(sorted(SUFFIXES)))
+                raise DataError(f"no image in {path}", "known suffixes: " + " ".join(sorted(suffixes)))
             yield from ((p, p.relative_to(path)) for p in found)
         else:
             yield path, Path(path.name)
@@ -70,7 +71,8 @@ def predict_files(
     model = load(folder, memory=memory, tiles=tiles, precision=precision, changes=changes)
     dense = DenseClassifier(model) if maps else None
     videos = [path for path in paths if is_video(path) or (footage.frames and path.is_dir())]
-    found = list(images_in([path for path in paths if path not in videos], out))
+    suffixes = READABLE if model.description.meta.pictures else SUFFIXES
+    found = list(images_in([path for path in paths if path not in videos], out, suffixes))
     console = Console(stderr=True)
     predictions: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []

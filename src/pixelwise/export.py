@@ -106,6 +106,8 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
     golden = self_test(folder)
     if len(task.inputs) != 1:
         raise UsageError(f"{folder} reads {' and '.join(task.inputs)}; only what reads one picture can be exported")
+    if task.inputs[0] in model.description.meta.pictures:
+        raise UsageError(f"{folder} reads pictures that are not RGB of 8 bits, and only such can be exported")
     pixels = golden[f"input.{task.inputs[0]}"]
     if task.inputs[0] in model.description.labels_in:
         name, input_type = "labels", "uint8"
@@ -214,7 +216,7 @@ def about(model: Model) -> dict[str, Any]:
         "recipe": described.recipe,
         "task": described.task.kind,
         "network": described.network.kind,
-        "channels": "class index" if described.labels_in else "RGB",
+        "channels": "class index" if task.inputs[0] in described.labels_in else "RGB",
         "fit": described.view.fit,
         "size": "any" if described.view.fit == "native" else described.view.size,
         "size_multiple": max(multiples),

@@ -76,7 +76,7 @@ class FcnScore:
 
 def _labelled(task: Task, dataset: Dataset) -> str:
     """Return the field that says which class each pixel should have: the input, if it is a label map, else that of `image`."""
-    names = [*task.inputs, *(("labels",) if "labels" in dataset.fields and "image" in task.fields else ())]
+    names: list[str] = [*task.inputs, *(("labels",) if "labels" in dataset.fields and "image" in task.fields else ())]
     first = dataset.sample(0, tuple(dict.fromkeys(names)))
     for name in names:
         if isinstance(first[name], LabelMap):

@@ -19,6 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pixelwise.color.levels import levels, unit
+from pixelwise.data.channels import ARRAY, read_pixels
+from pixelwise.data.dataset import Pixels
 from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
 from pixelwise.data.pictures import picture_of, read_picture, reading_bytes
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
@@ -82,13 +85,16 @@ class Model:
             UsageError: It does not fit into `memory`.
         """
         name = self.task.inputs[0]
-        if self.task.keeps and name not in self.description.labels_in and isinstance(image, str | Path | PillowImage.Image):
+        known = isinstance(image, PillowImage.Image) or (isinstance(image, str | Path) and Path(image).suffix.lower() != ARRAY)
+        if self.task.keeps and name not in self.description.labels_in and known and self._pixels(name).channels == 3:
             return self._keeping(name, image)
         field = self._field(name, image)
         key = str(image) if isinstance(image, str | Path) else "image"
         return self.predict([Sample(key, {name: field})])[0]
 
     def _field(self, name: str, image: AnyImage) -> Field:
+        if isinstance(image, str | Path) and Path(image).suffix.lower() == ARRAY:
+            return self._array(name, Path(image))
         limit = self._readable(Path(image)) if isinstance(image, str | Path) else 0
         if name in self.description.labels_in:
             meta = self.description.meta
@@ -98,8 +104,21 @@ class Model:
                 else to_labels(image, len(meta.classes))
             )
             return LabelMap(labels, Frame.of(labels.shape))
-        pixels = decode_image(Path(image), pixel_limit=limit) if isinstance(image, str | Path) else to_pixels(image)
-        return Image(pixels, Frame.of(pixels.shape[-2:]))
+        if isinstance(image, str | Path):
+            pixels = decode_image(Path(image), pixel_limit=limit)
+        else:
+            pixels = to_pixels(image, self._pixels(name))
+        return Image(_of_channels(pixels, self._pixels(name), image), Frame.of(pixels.shape[-2:]))
+
+    def _array(self, name: str, path: Path) -> Field:
+        expected = self._pixels(name)
+        pixels = read_pixels(path, [], pixel_limit=max(0, self._room()) // (READING * expected.channels))
+        pixels = levels(pixels, torch.uint8) if expected == Pixels() else pixels
+        return Image(_of_channels(pixels, expected, path), Frame.of(pixels.shape[-2:]))
+
+    def _pixels(self, name: str) -> Pixels:
+        """Return what the pictures were like that the networks learned from."""
+        return self.description.meta.pictures.get(name, Pixels())
 
     def _keeping(self, name: str, image: str | Path | PillowImage.Image) -> Prediction:
         """Predict for a picture whose answer, a picture too, goes on with what came with it."""
@@ -339,20 +358,28 @@ def self_test(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
 
 
-def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Bring a Pillow image, array or tensor to uint8 RGB `(3, H, W)`.
+def _of_channels(pixels: Tensor, expected: Pixels, image: AnyImage) -> Tensor:
+    if len(pixels) != expected.channels:
+        where = str(image) if isinstance(image, str | Path) else "the image"
+        raise DataError(f"{where} has {len(pixels)} channels, and the model expects {expected.channels}", "see its config.json")
+    return pixels
+
+
+def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor, kind: Pixels = Pixels()) -> Tensor:  # noqa: B008
+    """Bring a Pillow image, array or tensor to uint8 RGB `(3, H, W)`, or of another `kind` to floats in [0, 1], `(C, H, W)`.
 
     Raises:
-        DataError: It has neither 1 nor 3 channels, no pixels, or floats beyond [0, 1].
+        DataError: It has neither 1 nor 3 channels (or as many as the kind), no pixels, or floats beyond [0, 1].
     """
     if isinstance(image, PillowImage.Image):
         return pillow_pixels(image)
+    plain = kind == Pixels()
     tensor = _tensor(image)
     if tensor.dim() == 2:
         tensor = tensor[None]
     elif isinstance(image, np.ndarray) and tensor.dim() == 3:
         tensor = tensor.permute(2, 0, 1)
-    if tensor.dim() != 3 or tensor.shape[0] not in (1, 3) or tensor.numel() == 0:
+    if tensor.dim() != 3 or tensor.shape[0] not in (1, 3, kind.channels) or tensor.numel() == 0:
         raise _not_rgb(image.shape)
     if tensor.is_floating_point():
         high, low = float(tensor.max()), float(tensor.min())
@@ -361,9 +388,13 @@ def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor) -> Tenso
                 f"image values reach from {low:g} to {high:g} but dtype is {str(tensor.dtype).removeprefix('torch.')}",
                 PIXELS_HINT,
             )
-        tensor = (tensor * 255).round()
+        tensor = (tensor * 255).round() if plain else tensor.float()
+    elif not plain and tensor.dtype in (torch.uint8, torch.uint16):
+        tensor = unit(tensor)
     elif tensor.dtype != torch.uint8:
         raise DataError(f"image dtype is {str(tensor.dtype).removeprefix('torch.')}", PIXELS_HINT)
+    if not plain:
+        return tensor.cpu().contiguous()
     return tensor.to("cpu", torch.uint8).expand(3, -1, -1).contiguous()
 
 

@@ -113,5 +113,8 @@ def choice(key: str, taken: dict[str, Any], choices: Sequence[str]) -> Any:
     """
     value = taken.get(key, choices[0])
     if value not in choices:
-        raise UsageError(f"{key} = {value!r}: should be one of {', '.join(choices)}", did_you_mean(value, choices))
+        raise UsageError(
+            f"{key} = {value!r}: should be one of {', '.join(choices)}",
+            did_you_mean(value, choices) or f"such as {key}={choices[0]}",
+        )
     return value

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
@@ -18,8 +16,8 @@ from pixelwise.errors import UsageError
 from pixelwise.evaluation import Predict, each, evaluate, evenly
 from pixelwise.metrics.sets import DIVERSITY, SUBSETS, SetMetrics, difference, small
 from pixelwise.model import Model
+from pixelwise.nn.noise import dropouts
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.seeds import mixed
 from pixelwise.task import Task
 
 DRAWS = 4
@@ -67,11 +65,11 @@ class PictureSets:
         Returns:
             As `evaluate`, and `notes`. True pictures of the training data stand under `real, of training`: nearer than they
             are no model need be. Where the model has dropout, `diversity_l1@32_noise` of ours says how different the answers
-            to one picture are while it acts.
+            to one picture are with `task.noise=dropout`.
         """
         beside = {"real, of training": of_training(model.task, train, self.count)}
         result, _ = evaluate(model, train, dataset, split, limit, self, beside)
-        if any(isinstance(module, nn.Dropout) and module.p for module in model.networks.modules()):
+        if model.task.config.answers_with("noise") and dropouts(model.networks):
             result["metrics"][NOISE] = noise_diversity(model, dataset)
         return result | {"notes": list(too_few(result["metrics"], self.count))}
 
@@ -91,34 +89,15 @@ def too_few(metrics: dict[str, float], count: int) -> Iterator[str]:
 
 
 def noise_diversity(model: Model, dataset: Dataset) -> float:
-    """Return the mean absolute difference, at 32 x 32, of two answers to one picture with dropout on, over some pictures."""
-    answers: list[list[Any]] = []
-    with dropping(model, 0):
-        for i in evenly(len(dataset), NOISED):
-            sample = dataset.sample(i, model.task.fields)
-            answers.append([small(model.predict([sample])[0].pixels) for _ in range(DRAWS)])  # type: ignore[attr-defined]
-    return sum(map(difference, answers)) / len(answers)
+    """Return the mean absolute difference, at 32 x 32, of two answers to one picture, over some pictures.
 
-
-@contextmanager
-def dropping(model: Model, seed: int) -> Iterator[None]:
-    """Let dropout act in predictions, which is the only noise that pix2pix has (Isola et al. 2017, section 3.1).
-
-    Args:
-        model: Whose evaluation turns it off.
-        seed: Of what is dropped.
+    The model is to have dropout, which is the only noise of pix2pix (Isola et al. 2017, section 3.2).
     """
-    dropouts = [module for module in model.networks.modules() if isinstance(module, nn.Dropout)]
-    hooks = [module.register_forward_pre_hook(_on) for module in dropouts]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed(seed, "noise") >> 1)
-            yield
-    finally:
-        for hook, module in zip(hooks, dropouts, strict=True):
-            hook.remove()
-            module.eval()
-
-
-def _on(module: nn.Module, seen: Any) -> None:
-    module.train()
+    noisy = Model(model.description, model.task, dict(model.networks.items()))
+    samples = [dataset.sample(i, model.task.fields) for i in evenly(len(dataset), NOISED)]
+    answers: list[list[Tensor]] = [[] for _ in samples]
+    for seed in range(DRAWS):
+        noisy.answer_with(["task.noise=dropout", f"task.noise_seed={seed}"])
+        for sample, own in zip(samples, answers, strict=True):
+            own.append(small(noisy.predict([sample])[0].pixels))  # type: ignore[attr-defined]
+    return sum(map(difference, answers)) / len(answers)

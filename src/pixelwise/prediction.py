@@ -20,8 +20,11 @@ EXACT = (".png", ".tif", ".tiff", ".bmp")
 
 
 def to_pillow(pixels: Tensor) -> PillowImage.Image:
-    """Turn `(C, H, W)` with 1 or 3 channels, uint8, uint16 or floating in [0, 1], into a Pillow image of 8 bits."""
-    array = eight_bits(pixels).permute(1, 2, 0).contiguous().numpy()
+    """Turn `(C, H, W)`, uint8, uint16 or floating in [0, 1], into a Pillow image of 8 bits.
+
+    Of more than three channels the first three are shown as colours, of two the first is shown as grey.
+    """
+    array = eight_bits(pixels[: 3 if len(pixels) >= 3 else 1]).permute(1, 2, 0).contiguous().numpy()
     return PillowImage.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 

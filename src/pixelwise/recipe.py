@@ -1,6 +1,7 @@
 """A recipe describes a whole run: data, task, network and schedule. It is frozen, overridable, and replays from `recipe.json`.
 
-Recipes are functions in the task files, marked by `@recipe`; their docstring states the metric and the time to expect.
+Recipes are functions marked by `@recipe` in the files of tasks, or of `recipes/` where a task has many; their docstring states
+the metric and the time to expect.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -19,9 +20,11 @@ from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import DataConfig, Dataset, Meta
 from pixelwise.errors import UsageError, did_you_mean
 from pixelwise.nn.network import NetworkConfig
+from pixelwise.overrides import split_override
 from pixelwise.training import Optimizer, Schedule, Training
 
 TASKS = "pixelwise.tasks"
+RECIPES = "pixelwise.recipes"
 
 
 class TaskConfig(Config):
@@ -34,6 +37,10 @@ class TaskConfig(Config):
     def answers_with(self, key: str) -> bool:
         """Return whether a setting, such as `flip_test` or `protocol.align`, can be changed after training."""
         return key.partition(".")[0] in self.answering
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing beside the others, each with the reason; to give one is a mistake."""
+        return {}
 
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""
@@ -64,6 +71,19 @@ class Recipe(Training, Overridable):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
 
+    def override(self, pairs: Sequence[str]) -> Self:
+        """Return a copy with `key=value` pairs applied.
+
+        Raises:
+            UsageError: As `Overridable.override`, or a setting of the task would change nothing.
+        """
+        made = super().override(pairs)
+        for key, _ in map(split_override, pairs):
+            task, _, rest = key.partition(".")
+            if task == "task" and (why := made.task.idle().get(rest.partition(".")[0])):
+                raise UsageError(f"{key} would change nothing", why)
+        return made
+
     def save(self, path: Path) -> None:
         """Write `recipe.json`; `Recipe.load` reads it back equal."""
         draft = path.with_suffix(".draft")
@@ -93,10 +113,10 @@ def recipe(function: RecipeFunction) -> RecipeFunction:
 
 
 def recipes() -> dict[str, RecipeFunction]:
-    """Return every recipe of every task file by name, sorted."""
+    """Return every recipe of every file of tasks and of recipes by name, sorted."""
     found: dict[str, RecipeFunction] = {}
-    for kind in kinds(TASKS):
-        for name, member in vars(importlib.import_module(f"{TASKS}.{kind}")).items():
+    for file in (f"{package}.{kind}" for package in (TASKS, RECIPES) for kind in kinds(package)):
+        for name, member in vars(importlib.import_module(file)).items():
             if inspect.isfunction(member) and getattr(member, "is_recipe", False):
                 found[name] = member
     return dict(sorted(found.items()))

@@ -201,7 +201,9 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
     rank, world = place()
     source = prepared(data.train, task.fields, recipe.view)
     size, seed = recipe.batch_size, recipe.seed
-    batches = Batches(source, task.fields, recipe.view, recipe.augment, size, seed, rank, world, inputs=task.inputs)
+    batches = Batches(
+        source, task.fields, recipe.view, recipe.augment, size, seed, rank, world, inputs=task.inputs, pads=task.pads
+    )
 
     def stream(first: int, last: int) -> Iterator[Batch]:
         told: set[str] = set()
@@ -214,7 +216,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
 
     trainer = Trainer(task, networks, recipe, recipe.optimizer, recipe.schedule, folder, stream)
     trainer.resume()
-    one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs)
+    one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs, pads=task.pads)
     if text := warning(trainer, lambda: one[0]):
         trainer.progress.event(f"warning: {text}")
     trainer.run(watch, better)
@@ -234,13 +236,14 @@ def saved(folder: Path, recipe: Recipe, task: Task) -> Mapping[str, nn.Module]:
 def describe(recipe: Recipe, data: Data) -> Description:
     """Return what the model folder says of itself."""
     first = data.train.sample(0, data.task.inputs)
+    labelled = [name for name in data.task.inputs if isinstance(first[name], LabelMap)]
     return Description(
         recipe=recipe.name,
         task=data.task.config,
         network=recipe.network,
         meta=data.train.meta,
         view=recipe.view,
-        labels_in=tuple(name for name in data.task.inputs if isinstance(first[name], LabelMap)),
+        labels_in=tuple(dict.fromkeys((*labelled, *data.train.meta.labelled))),
     )
 
 

@@ -24,6 +24,8 @@ from pixelwise.recipe import TASKS, TaskConfig
 from pixelwise.task import Task
 
 FORMAT_VERSION = 1
+NETWORK_ALONE = "network.json"
+"""In a folder of `pixelwise import` whose network is no model, such as a discriminator."""
 COPY_HINT = "copy the folder again from where it was trained"
 
 
@@ -97,6 +99,9 @@ def deployed(description: Description, task: Task) -> nn.ModuleDict:
 
 def _describe(folder: Path) -> Description:
     path = folder / "config.json"
+    if (folder / NETWORK_ALONE).is_file():
+        what = f"{folder} holds a network that cannot predict"
+        raise ModelError(what, str(json.loads((folder / NETWORK_ALONE).read_text()).get("says", "")))
     if not path.is_file():
         unfinished = f"finish the run with: pixelwise train {folder}" if (folder / "recipe.json").is_file() else ""
         raise ModelError(f"no model in {folder}", unfinished or "a model folder holds config.json and model.safetensors")

@@ -77,6 +77,7 @@ class Task(ABC):
         sheets: Channels of what the deployed network sees.
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
+        pads: Whether training may show the networks fill around a picture that is smaller than the crop.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
             colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
@@ -91,6 +92,7 @@ class Task(ABC):
     sheets: int = 3
     primary: str
     minimised: bool = False
+    pads: bool = True
     simultaneous: bool = False
     keeps: tuple[Part, ...] = ()
 

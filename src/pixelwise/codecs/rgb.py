@@ -1,8 +1,9 @@
-"""Images as three sheets in [-1, 1], the range of a generator's tanh (Radford et al. 2016)."""
+"""Images as one sheet per channel in [-1, 1], the range of a generator's tanh (Radford et al. 2016)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,10 +14,11 @@ from pixelwise.color.levels import levels
 from pixelwise.losses.regression import l1_loss
 
 
+@dataclass(frozen=True)
 class RGBCodec(Codec[Tensor]):
-    """RGB with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
+    """Channels, by default RGB, with one output pixel per input pixel; 8-bit images survive the round trip bit for bit."""
 
-    channels = 3
+    channels: int = 3
     scale = 1.0
     units: ClassVar[Mapping[str, str]] = {"rgb": "0 to 1"}
 
@@ -24,12 +26,12 @@ class RGBCodec(Codec[Tensor]):
         """Return the image in [-1, 1], float; it serves as a target and as an input alike.
 
         Args:
-            image: `(..., 3, H, W)`, uint8 in [0, 255] or floating in [0, 1].
+            image: `(..., C, H, W)`, uint8 in [0, 255] or floating in [0, 1].
         """
         return image.float() / 127.5 - 1 if image.dtype == torch.uint8 else image * 2 - 1
 
     def decode(self, outputs: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
-        """Return the nearest image of `dtype`, uint8 or uint16, to outputs `(..., 3, H, W)`, clipped to [-1, 1]."""
+        """Return the nearest image of `dtype`, uint8 or uint16, to outputs `(..., C, H, W)`, clipped to [-1, 1]."""
         return levels(self._unit(outputs), dtype)
 
     def answers(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelwise.config import Config
 from pixelwise.data.sample import Field, Image, LabelMap, Sample
-from pixelwise.errors import UsageError
+from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.homography import (
     Matrix,
     Size,
@@ -223,6 +223,23 @@ def require_no_fill(view: View, augment: Augment) -> None:
             "translation would learn the fill around turned, moved or shrunken pictures",
             "leave augment.rotate and augment.translate at 0, augment.scale at 1 or more, view.fit at stretch or native",
         )
+    if view.load_size and any(here < there for here, there in zip(view.load_size, view.size, strict=True)):
+        (height, width), (down, across) = view.load_size, view.size
+        what = f"view.load_size={height}x{width} is smaller than the crop view.size={down}x{across}"
+        raise UsageError(what, "crops are cut from pictures of load_size; as published it is 286x286 for 256x256")
+
+
+def require_filled(where: str, base_size: Size, view: View) -> None:
+    """Check that a picture of `base_size` (height, width), as `view.base` gives it, is no smaller than the crops of training.
+
+    Raises:
+        DataError: It is; `where` says which picture.
+    """
+    cropped = view.fit == "native" or view.load_size is not None
+    if cropped and any(here < there for here, there in zip(base_size, view.size, strict=True)):
+        (height, width), (down, across) = base_size, view.size
+        hint = f"enlarge all pictures first with view.fit=stretch view.load_size={down}x{across}, or set a smaller view.size"
+        raise DataError(f"{where}: {width}x{height} pixels are smaller than the crop of {across}x{down}", hint)
 
 
 def _quarter_turns(count: int, size: Size) -> Matrix:

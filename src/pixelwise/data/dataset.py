@@ -33,6 +33,14 @@ class Vector(Config):
     """Standard deviation of the same."""
 
 
+class Pixels(Config):
+    """What the pixels of a picture are like."""
+
+    channels: int = Field(default=3, ge=1)
+    bits: Literal[8, 16] = 8
+    """Of a file of the answer; 16 are computed with as floating numbers."""
+
+
 class Meta(Config):
     """What the numbers of an answer mean; saved with the model."""
 
@@ -48,6 +56,10 @@ class Meta(Config):
     """The key points of an object."""
     vectors: dict[str, Vector] = Field(default={})
     """By field: the categories, labels or value of whole pictures."""
+    labelled: tuple[str, ...] = ()
+    """Which of several pictures are label maps, where they do not pair up."""
+    pictures: dict[str, Pixels] = Field(default={})
+    """By field: what pictures are like that are not RGB of 8 bits."""
     camera: Camera | None = None
     """The one camera that took all pictures, if it is known."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,13 @@ from pixelwise.errors import DataError, did_you_mean
 ValFrom = Annotated[
     Literal["anywhere", "end"],
     Setting(description="what is held out: a fixed random choice of names, or the last ones in order (frames of one video)"),
+]
+Held = Annotated[
+    Literal["anywhere", "end", "groups"],
+    Setting(
+        description="what is held out: a fixed random choice of names, the last ones in order (frames of one video), or whole "
+        "groups, of names that are equal up to the last _ or - (views of one place)"
+    ),
 ]
 ValFraction = Annotated[float, Setting(gt=0, lt=1, description="share held out as val where there is no val folder")]
 
@@ -63,14 +71,16 @@ def require_pairs(where: Path, a: dict[str, Path], b: dict[str, Path], names: tu
     """Check that both sides hold the same names.
 
     Raises:
-        DataError: One side lacks a name; the hint lists up to three.
+        DataError: A side lacks a name; the hint lists up to five for each side.
     """
+    lacking = []
     for have, lack, name in ((a, b, names[1]), (b, a, names[0])):
         missing = [path.name for key, path in have.items() if key not in lack]
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            counts = f"{len(a)} images in {names[0]}, {len(b)} in {names[1]}"
-            raise DataError(f"{where}: {counts}", f"missing in {name}: {', '.join(missing[:3])}{more}")
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            lacking.append(f"missing in {name}: {', '.join(missing[:5])}{more}")
+    if lacking:
+        raise DataError(f"{where}: {len(a)} images in {names[0]}, {len(b)} in {names[1]}", "; ".join(lacking))
 
 
 def split_folder(root: Path, split: str) -> tuple[Path, bool]:
@@ -119,6 +129,22 @@ def part(
     if len(held) == len(known):
         raise DataError(f"{where}: holding out {len(held)} of {len(known)} leaves nothing to train on")
     return [i for i, group in enumerate(groups) if (group in held) == (split == "val")]
+
+
+def group_of(key: str) -> str:
+    """Return the part of a name that it shares with its group: all before the last underscore or hyphen of the file's name."""
+    return re.sub(r"[_-][^_/-]*$", "", key)
+
+
+def held_out(keys: Sequence[str], split: str, fraction: float, held: str, where: str = "data") -> list[int]:
+    """Return the indices of the items of `split`, parted as the setting `Held` says.
+
+    Raises:
+        DataError: As `part`.
+    """
+    if held == "end":
+        return part_in_order(keys, split, fraction, where)
+    return part([group_of(key) for key in keys] if held == "groups" else keys, split, fraction, where=where)
 
 
 def part_in_order(keys: Sequence[str], split: str, fraction: float, where: str = "data") -> list[int]:

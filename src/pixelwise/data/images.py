@@ -34,6 +34,11 @@ GREY = 128
 """The value of an unknown pixel in the file of a mask."""
 SKIP_HINT = "repair it, or train without bad files: data.on_error=skip"
 
+STRANGE = -(2**31)
+"""Stands for the index of a colour that is not in the palette."""
+CODE = np.array([65536, 256, 1], np.int32)
+LISTED = 5
+"""Colours that are named where many are not in the palette."""
 _ORIENTATION = 0x0112
 _UPRIGHT = dict(
     zip(
@@ -164,7 +169,9 @@ def decode_labels(
             raise DataError(f"{name}: labels in a JPEG are altered by its compression", "save labels as PNG")
         labels = np.empty((image.height, image.width), np.uint8)
         for top, strip in strips(image):
-            stored = _indices(strip, name, palette, top)
+            stored = _indices(strip, name, palette)
+            if (stored == STRANGE).any():
+                raise _strange(image, name, palette)
             wrong = (stored < 0) | ((stored >= classes) & (stored != ignore))
             if wrong.any():
                 y, x = np.argwhere(wrong)[0]
@@ -404,24 +411,42 @@ def note(notes: list[str] | None, text: str) -> None:
         notes.append(text)
 
 
-def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]], top: int) -> NDArray[np.int32]:
+def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
         return np.asarray(image).astype(np.int32)
     if image.mode not in ("RGB", "RGBA"):
         raise DataError(f"{name}: labels in mode {image.mode}", "save class indices as a palette or grey PNG")
     if not palette:
         raise DataError(f"{name}: labels painted in colours, but no palette is known", 'add "palette" to meta.json')
-    return _looked_up(np.asarray(image)[:, :, :3], name, palette, top)
+    return _looked_up(np.asarray(image)[:, :, :3], palette)
 
 
-def _looked_up(pixels: NDArray[np.uint8], name: str, palette: Sequence[tuple[int, int, int]], top: int) -> NDArray[np.int32]:
-    weights = np.array([65536, 256, 1], np.int32)
-    codes, known = pixels @ weights, np.array(palette, np.int32) @ weights
+def _looked_up(pixels: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:
+    """Return the index of each pixel's colour, `STRANGE` where the palette lacks it."""
+    codes, known = pixels @ CODE, np.array(palette, np.int32) @ CODE
     order = np.argsort(known, kind="stable")
     found = order[np.minimum(np.searchsorted(known[order], codes), len(known) - 1)]
-    unknown = known[found] != codes
-    if unknown.any():
-        y, x = np.argwhere(unknown)[0]
-        colour = tuple(int(v) for v in pixels[y, x])
-        raise DataError(f"{name}: colour {colour} at (x={x}, y={top + y}) is not in the palette", "add it to meta.json")
-    return found.astype(np.int32)
+    return np.where(known[found] == codes, found, STRANGE).astype(np.int32)
+
+
+def _strange(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]]) -> DataError:
+    """Return the error for colours that are not in the palette: the most frequent, how often, and the nearest."""
+    known, counts = np.array(palette, np.int32), dict[int, int]()
+    for _, strip in strips(image):
+        pixels = np.asarray(strip)[:, :, :3]
+        for code, count in zip(
+            *np.unique((pixels @ CODE)[_looked_up(pixels, palette) == STRANGE], return_counts=True), strict=True
+        ):
+            counts[int(code)] = counts.get(int(code), 0) + int(count)
+    told = []
+    for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED]:
+        colour = (code >> 16, code >> 8 & 255, code & 255)
+        nearest = int(np.square(known - colour).sum(1).argmin())
+        told.append(f"{colour} at {count} pixels (nearest: {tuple(palette[nearest])}, class {nearest})")
+    more = f" and {len(counts) - LISTED} more" if len(counts) > LISTED else ""
+    what = f"{len(counts)} colours are not in the palette" if len(counts) > 1 else "a colour is not in the palette"
+    blended = (
+        "colours that were blended by JPEG or by resizing cannot be told apart: save labels as PNG, resized to the nearest"
+    )
+    hint = blended if len(counts) > LISTED else "add it to meta.json"
+    return DataError(f"{name}: {what}: {'; '.join(told)}{more}", hint)

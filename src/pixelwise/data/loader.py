@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from pixelwise.data.augment import Augment, View
+from pixelwise.data.augment import Augment, View, require_filled
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.prepared import Prepared
 from pixelwise.data.sample import Batch, Sample, collate
@@ -43,6 +43,7 @@ class Batches:
         world: int = 1,
         *,
         inputs: Sequence[str] = ("image",),
+        pads: bool = True,
     ) -> None:
         """Describe the batches.
 
@@ -56,6 +57,7 @@ class Batches:
             rank: Which share of each batch this process takes.
             world: Number of shares.
             inputs: The images whose colours may be changed.
+            pads: Whether a picture that is smaller than the crop is placed in fill; else it is an error when it is drawn.
 
         Raises:
             DataError: The dataset is empty.
@@ -68,6 +70,7 @@ class Batches:
         self.dataset = dataset if isinstance(dataset, Prepared) else Prepared(dataset, fields, view, None)
         self.fields, self.view, self.augment, self.inputs = tuple(fields), view, augment, tuple(inputs)
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.pads = pads
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, t: int) -> Batch:
@@ -90,6 +93,9 @@ class Batches:
         """Return fields that lie on one picture, moved as drawn for n."""
         sample = self.dataset.sample(index, fields)
         size = sample[fields[0]].frame.size
+        if not self.pads:
+            source = self.dataset.dataset.source(index, fields[0])
+            require_filled(str(source.path) if source else sample.key, size, self.view)
         draw = self.augment.draw(generator(self.seed, f"augment{whose}", n), size, self.view)
         return draw.apply(sample, self.inputs)
 

@@ -121,7 +121,7 @@ class ImageMetrics:
 
     - `l1`: mean absolute difference, in [0, 1].
     - `psnr_rgb`, `ssim_rgb`, `ms_ssim_rgb`: over the three channels; `_y`: of the BT.601 luma in studio range.
-    - `psnr_grey`, `ssim_grey`, `ms_ssim_grey`: of images with one channel, in full range.
+    - `psnr_grey`, `ssim_grey`, `ms_ssim_grey`: of images with one channel, in full range; `_5_channels` and the like of others.
 
     PSNR is the mean of the images' own values (pooling the squared errors instead gives 1 to 2 dB less), each at most
     100 dB. SSIM has no value for an image with a side below 11 pixels, MS-SSIM below 176. A metric that cannot be measured
@@ -159,7 +159,10 @@ def _unit(image: Tensor) -> Tensor:
 
 
 def _variants(image: Tensor, original: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    if image.shape[1] == 1:
+    channels = image.shape[1]
+    if channels not in (1, 3):
+        yield f"{channels}_channels", image, original
+    elif channels == 1:
         yield "grey", image, original
     else:
         yield "rgb", image, original

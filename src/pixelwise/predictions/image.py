@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
 from pixelwise.color.levels import eight_bits
 from pixelwise.data.carried import EVERYTHING, Carried, Part
+from pixelwise.data.channels import ARRAY
 from pixelwise.data.png import Alpha, rows_of, write_png
 from pixelwise.data.tiff import write_tiff
 from pixelwise.geometry.tiles import Tile
@@ -49,8 +51,14 @@ class ImagePrediction(Prediction):
         carried: What came with that image; it is written into files of the answer that can hold it.
     """
 
+    suffixes = (*Prediction.suffixes, ARRAY)
     pixels: Tensor
     carried: Carried = field(default=Carried(), kw_only=True)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """An array `(H, W, C)` where no image file holds all channels."""
+        return () if len(self.pixels) in (1, 3) else (ARRAY,)
 
     def render(self) -> PillowImage.Image:
         """Return the image as RGB of 8 bits, laid on white where it is transparent."""
@@ -74,9 +82,14 @@ class ImagePrediction(Prediction):
 
     def _write(self, path: Path) -> None:
         suffix, carried = path.suffix.lower(), self.carried
+        if suffix == ARRAY:
+            np.save(path, self.pixels.permute(1, 2, 0).contiguous().numpy())
+            return
         holds = HOLDS.get(suffix, ())
         deep = self.pixels.dtype == torch.uint16
-        lost = [NAMES[part] for part in (*(("bits",) if deep else ()), *carried.parts) if part not in holds]
+        written = holds if len(self.pixels) == 3 else tuple(part for part in holds if part != "bits")
+        deeper: tuple[Part, ...] = ("bits",) if deep and not self.beside else ()
+        lost = [NAMES[part] for part in (*deeper, *carried.parts) if part not in written]
         if lost:
             warnings.warn(f"{path.name}: a {suffix} file cannot hold {', '.join(lost)}", stacklevel=3)
         own = write_png if suffix == ".png" and (deep or self.pixels[0].numel() > LARGE) else None

@@ -17,6 +17,7 @@ from pixelwise.data.dataset import DataConfig, Dataset, Meta, Source, existing_f
 from pixelwise.data.files import ValFraction, checked, images_in, part, require_pairs, split_folder
 from pixelwise.data.images import decode_image
 from pixelwise.data.labels import require_same_size
+from pixelwise.data.photographs import ink
 from pixelwise.data.sample import Field, Image, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
@@ -66,9 +67,9 @@ def _published(root: Path, split: str) -> list[tuple[str, Path, Path]]:
 
 
 class BoundaryFolder(Dataset):
-    """Fields "image" and "boundaries"."""
+    """Fields "image", "boundaries", and "drawing": these as black lines on white, darker where more annotators drew one."""
 
-    fields = ("image", "boundaries")
+    fields = ("image", "boundaries", "drawing")
     meta = Meta()
 
     def __init__(self, items: Sequence[tuple[str, Path, Path]], reading: Reading) -> None:
@@ -92,8 +93,9 @@ class BoundaryFolder(Dataset):
         if "image" in fields:
             pixels = decode_image(image, self.notes)
             read["image"] = Image(pixels, Frame.of(pixels.shape[1:]))
-        if "boundaries" in fields:
-            read["boundaries"] = read_boundaries(boundaries, self.reading, self.notes)
+        if "boundaries" in fields or "drawing" in fields:
+            read["boundaries"] = found = read_boundaries(boundaries, self.reading, self.notes)
+            read["drawing"] = Image(ink(found.tensors()[""]), found.frame)
         require_same_size(read, (image, boundaries))
         return Sample(key, {name: read[name] for name in fields})
 

@@ -1,5 +1,6 @@
 """Pictures alone, for tasks that make their own truth of them: `train/**/*.jpg`, `val/**/*.jpg`, or one folder to be parted.
 
+Beside the field "image" there are "grey" and "lines", made of it when they are read: pairs for colouring and for drawings.
 Where a root holds many collections, `train`, `val` and `test` name those of each split.
 """
 
@@ -10,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field as Setting
 
-from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
+from pixelwise.data.dataset import DataConfig, Dataset, existing_folder
 from pixelwise.data.files import ValFraction, checked, images_in, no_split, part
 from pixelwise.data.images import SUFFIXES
-from pixelwise.data.vectors import Told, VectorFiles
+from pixelwise.data.photographs import Lines, Photographs
 from pixelwise.errors import DataError, did_you_mean
 
 Entries = tuple[str, ...]
@@ -28,15 +29,16 @@ class Config(DataConfig):
     val: Annotated[Entries, Setting(description="the same for val (default: val, or a share of train)")] = ()
     test: Annotated[Entries, Setting(description="the same for test (default: test)")] = ()
     val_fraction: ValFraction = 0.1
+    lines: Annotated[Lines, Setting(description="how the field lines is drawn")] = Lines()
 
     def open(self, split: str) -> Dataset:
-        """Return the pictures of `split` as the field "image"; keys are paths below root, so other folders may repeat a name.
+        """Return the pictures of `split`; keys are paths below root, so other folders may repeat a name.
 
         Raises:
             DataError: An entry is missing or empty, a picture is both in train and in val, or there is no such split.
         """
         root = existing_folder(self.root)
-        return checked(VectorFiles(root, [Told(path, {}) for path in self._paths(root, split)], Meta()), self.on_error)
+        return checked(Photographs(root, self._paths(root, split), self.lines), self.on_error)
 
     def _paths(self, root: Path, split: str) -> list[Path]:
         if split not in ("train", "val"):
