@@ -12,6 +12,11 @@ from pixelwise.instructions import EPILOG
 
 CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
+EVALUATE_TAKES = (
+    "split=val, limit=N, data.root=FOLDER; where the answers are pictures also segmenter=SEGMENTATION_RUN for the FCN-score, "
+    "and features=NAME,... as for compare"
+)
+GALLERY_TAKES = "split=val, limit=N (default: 200), data.root=FOLDER"
 PIXELS = ("uint8", "float32")
 COMPARE_TAKES = (
     "features=NAME,... (random, statistics, RUN, RUN:LAYER, inception=FILE, torchvision/NAME, timm/NAME), "
@@ -63,7 +68,11 @@ def parser() -> Parser:
     )
     one = verb("evaluate", "measure a run beside trivial baselines", json_output=True)
     one.add_argument("run", metavar="RUN")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help="split=val, limit=N, data.root=FOLDER")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=EVALUATE_TAKES)
+    one = verb("gallery", "show what a run answers to every sample, sorted by its error", json_output=True)
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("out", metavar="OUT", help="the folder to be made; open its index.html")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=GALLERY_TAKES)
     one = verb("predict", "apply a model to images, folders of images, and videos", json_output=True)
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
     one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")

@@ -41,7 +41,9 @@ class Config(TranslationConfig):
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"
     )
-    cycle_weight: float = Field(default=10.0, gt=0, description="weight of the way there and back against the adversarial loss")
+    cycle_weight: float = Field(
+        default=10.0, ge=0, description="weight of the way there and back against the adversarial loss; 0: it is not gone"
+    )
     identity: float = Field(
         default=0.5, ge=0, description="weight of leaving a picture of the other side as it is, as a share of the cycle's"
     )
@@ -55,6 +57,11 @@ class Config(TranslationConfig):
     )
     truth: bool = Field(default=False, description="whether the data shows the true B of an A, as field truth, to measure with")
     features: str = Field(default="random", description="what compares sets of pictures, as in pixelwise compare")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing beside the others."""
+        alone = {} if self.cycle_weight else {"identity": "it is a share of task.cycle_weight, which is 0"}
+        return super().idle() | alone
 
 
 class Task(PixelTask):
@@ -126,7 +133,8 @@ class Task(PixelTask):
         seen = ([a, b], [b, a]) if self.config.identity else ([a], [b])
         from_a, from_b = (together(networks[name], *images) for name, images in zip(("a_to_b", "b_to_a"), seen, strict=True))
         outputs = {"painted_b": from_a[0], "painted_a": from_b[0]}
-        outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
+        if self.config.cycle_weight:
+            outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
         return outputs | ({"same_b": from_a[1], "same_a": from_b[1]} if self.config.identity else {})
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -143,7 +151,7 @@ class Task(PixelTask):
             if phase == "discriminators":
                 found = caught(self.config, judge, networks[f"pool_{side}"], real, fake)
             else:
-                found = {"cycle": weight * self.codec.loss(outputs[f"again_{side}"], real)}
+                found = {"cycle": weight * self.codec.loss(outputs[f"again_{side}"], real)} if weight else {}
                 if self.config.identity:
                     found["identity"] = self.config.identity * weight * self.codec.loss(outputs[f"same_{side}"], real)
                 found |= deceived(self.config, judge, real, fake)
