@@ -395,7 +395,9 @@ class TestTask:
             small().override(["task.perceptual=mdsi"])
 
     @pytest.mark.parametrize("pairs", [["task.interactive=true"], ["task.representation=l2", "task.perceptual=ms_ssim"]])
-    def test_the_memory_of_a_step_is_predicted(self, pairs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_memory_of_a_step_is_predicted(
+        self, pairs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         recipe = small().override([*pairs, "steps=1"])
         proceed(start(recipe, tmp_path / "run"))
         said = capsys.readouterr()
