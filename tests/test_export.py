@@ -22,7 +22,7 @@ from test_tasks import TASK_KINDS, opened, small, untrained
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise import asked, cli, export
+from pixelwise import asked, cli, export, verbs
 from pixelwise.cli import main
 from pixelwise.codecs import peaks
 from pixelwise.errors import ModelError, UsageError
@@ -367,7 +367,7 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: Capture, monkeypatch
 
 def test_the_command_line_says_what_can_be_exported() -> None:
     assert get_args(Precision) == asked.PRECISIONS
-    assert cli.OPSETS == export.OPSETS and get_args(export.InputType) == cli.PIXELS
+    assert verbs.OPSETS == export.OPSETS and get_args(export.InputType) == verbs.PIXELS
 
 
 # The parts

@@ -13,100 +13,26 @@ import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pixelwise import __version__
-from pixelwise.asked import TAKES, asked
+from pixelwise.asked import asked
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
-from pixelwise.instructions import EPILOG, LABORATORY, NETWORKS
+from pixelwise.instructions import LABORATORY, NETWORKS
 from pixelwise.overrides import choice, options, parse_size, split_override
-
-CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
-ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
-PIXELS = ("uint8", "float32")
-COMPARE_TAKES = (
-    "features=NAME,... (random, statistics, RUN, RUN:LAYER, inception=FILE, torchvision/NAME, timm/NAME), "
-    "paired=auto|true|false, lpips=auto|alex|vgg|none, trunk=FILE, heads=FILE, subsets=N, subset=N, out=DIR (default: compare)"
+from pixelwise.verbs import (
+    COMPARE_TAKES,
+    EXPORT_NEEDS,
+    EXPORT_TAKES,
+    LPIPS,
+    OPSETS,
+    PAIRED,
+    PIXELS,
+    STATISTICS,
+    flags_first,
+    parser,
 )
-STATISTICS = ("picture", "running")
-PAIRED = ("auto", "true", "false")
-LPIPS = ("auto", "alex", "vgg", "none")
-OPSETS = range(18, 24)
-EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
-EXPORT_NEEDS = ("onnx", "onnxscript", "onnxruntime")
+
 STOPPED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UsageErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise UsageError(message, f"see: {self.prog} --help")
-
-
-def parser() -> Parser:
-    """Return the parser of all verbs."""
-    top = Parser(
-        prog="pixelwise",
-        description="Images to images, and to anything that lives on the pixel grid.",
-        epilog=as_called(EPILOG),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action="version", version=f"pixelwise {__version__}")
-    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser, required=True)
-
-    def verb(name: str, text: str, json_output: bool = False) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        if json_output:
-            made.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
-        return made
-
-    verb("list", "list the recipes", json_output=True)
-    verb("describe", "print every setting of a recipe with its meaning").add_argument("name", metavar="RECIPE")
-    one = verb("check", "look at data and labels, and list what is suspicious", json_output=True)
-    one.add_argument("words", nargs="*", metavar="DATA", help=CHECK_TAKES)
-    one = verb("train", "train a recipe, replay a recipe.json, or resume a run folder")
-    one.add_argument("what", metavar="RECIPE", help="a recipe's name, a recipe.json, or a run folder to resume")
-    one.add_argument(
-        "pairs", nargs="*", default=[], metavar="key=value", help="settings to change; out=DIR chooses the run folder"
-    )
-    one = verb("evaluate", "measure a run beside trivial baselines", json_output=True)
-    one.add_argument("run", metavar="RUN")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help="split=val, limit=N, data.root=FOLDER")
-    one = verb("predict", "apply a model to images, folders of images, and videos", json_output=True)
-    one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
-    one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")
-    one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
-    one = verb("compare", "hold pictures against originals, pair by pair, or as two sets", json_output=True)
-    one.add_argument("ours", metavar="A", help="a folder of pictures, or a picture")
-    one.add_argument("originals", metavar="B", help="what they are held against: pairs have the same name")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=COMPARE_TAKES)
-    one = verb("import", "read a checkpoint of pytorch-CycleGAN-and-pix2pix, and write a model folder", json_output=True)
-    one.add_argument("checkpoint", metavar="CHECKPOINT.pth", help="a generator, or a discriminator, which cannot predict")
-    one.add_argument("out", metavar="OUT", help="the folder to be made")
-    one.add_argument(
-        "pairs", nargs="*", default=[], metavar="key=value", help=f"what batch norm uses: statistics={'|'.join(STATISTICS)}"
-    )
-    one = verb("export", "write a model as one ONNX file, decoding included, and check it", json_output=True)
-    one.add_argument("model", metavar="RUN", help="a run folder or a model folder")
-    one.add_argument("out", metavar="FILE.onnx")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=EXPORT_TAKES)
-    verb("demo", "train three small models on the embedded world and write a report").add_argument(
-        "pairs", nargs="*", default=[], metavar="key=value", help="out=DIR, steps=N (for all three)"
-    )
-    one = verb("lab", "list the experiments of the laboratory, or run one, or all", json_output=True)
-    one.add_argument("name", nargs="?", metavar="NAME", help="an experiment, or `all`")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help="its settings; out=DIR (default: lab)")
-    one = verb("analyse", "say what a network costs, sees and takes in memory, before it is trained", json_output=True)
-    one.add_argument("network", nargs="?", metavar="NETWORK", help="see: pixelwise analyse")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=ANALYSE_TAKES)
-    one.add_argument("--train", action="store_true", help="also predict the memory of a training step with Adam")
-    one.add_argument("--measure", action="store_true", help="also run it, and measure the memory")
-    verb("doctor", "say what this machine can do, measured", json_output=True)
-    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,6 +78,7 @@ def run(words: list[str]) -> int:
         "check": check_data,
         "train": train,
         "evaluate": evaluate,
+        "gallery": gallery,
         "predict": predict,
         "compare": compare,
         "import": import_original,
@@ -167,16 +94,8 @@ def run(words: list[str]) -> int:
     if not words:
         parser().print_help()
         return 0
-    chosen = parser().parse_args(_flags_first(words))
+    chosen = parser().parse_args(flags_first(words))
     return verbs[chosen.verb](chosen)
-
-
-def _flags_first(words: list[str]) -> list[str]:
-    """Put the flags right after the verb: argparse takes no optional positionals after them."""
-    if "--" in words:
-        return words
-    verb = next((i for i, word in enumerate(words) if not word.startswith("-")), 0) + 1
-    return words[:verb] + sorted(words[verb:], key=lambda word: not word.startswith("-"))
 
 
 def _nearby(missing: Path) -> str:
@@ -292,30 +211,56 @@ def train(chosen: argparse.Namespace) -> int:
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
-    """Print the metrics of a run beside the baselines."""
+    """Print the metrics of a run beside the baselines, and what else is asked of its pictures."""
+    taken, pairs = options(chosen.pairs, {"split": str, "limit": int, "segmenter": str, "features": str})
+    _require_run(chosen.run, pairs)
+    from pixelwise.evaluation import evaluate as measured
+    from pixelwise.evaluation import text_table
+    from pixelwise.judges import as_text, judges
+    from pixelwise.run import open_run
+
+    split, limit = taken.get("split", "val"), taken.get("limit")
+    model, train_data, data = open_run(Path(chosen.run), split, pairs)
+    asked_for = judges(model, data, limit, taken.get("segmenter"), taken.get("features"))
+    result, _ = measured(model, train_data, data, split, limit)
+    for name, judge in asked_for.items():
+        result[name] = judge.scores(model, train_data, data, split, limit)
+    if chosen.json:
+        _print_json(result)
+    else:
+        print("\n\n".join([text_table(result), *(as_text(name, result[name]) for name in asked_for)]))
+    return 0
+
+
+def gallery(chosen: argparse.Namespace) -> int:
+    """Write a page of what a run answers to the samples of a split."""
     taken, pairs = options(chosen.pairs, {"split": str, "limit": int})
-    if not (Path(chosen.run) / "recipe.json").is_file():
-        hint = _nearby(Path(chosen.run)) or "pixelwise train makes one"
-        raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", hint)
+    _require_run(chosen.run, pairs)
+    from pixelwise.gallery import make
+    from pixelwise.run import open_run
+
+    split = taken.get("split", "val")
+    model, _, data = open_run(Path(chosen.run), split, pairs)
+    made = make(model, data, f"{model.description.recipe}, {split}", Path(chosen.out), taken.get("limit"))
+    if chosen.json:
+        _print_json(made)
+    else:
+        print(f"{made['samples']} of {made['of']} samples\nSaved  {chosen.out}/ (index.html)")
+    return 0
+
+
+def _require_run(run: str, pairs: Sequence[str]) -> None:
+    """Check that there is a run and that the settings are those that can change after training."""
+    if not (Path(run) / "recipe.json").is_file():
+        hint = _nearby(Path(run)) or "pixelwise train makes one"
+        raise UsageError(f"no run in {run}: it holds no recipe.json", hint)
     for key, _ in map(split_override, pairs):
         if key.partition(".")[0] not in ("data", "task"):
             what = f"evaluate cannot change {key!r}: the model is trained"
             raise UsageError(what, "it takes split, limit, data.*, and of task.* what says how to answer")
     from pixelwise.index import check_saved
 
-    check_saved(Path(chosen.run) / "recipe.json", pairs)
-    from pixelwise.evaluation import evaluate as measured
-    from pixelwise.evaluation import text_table
-    from pixelwise.run import open_run
-
-    split = taken.get("split", "val")
-    model, train_data, data = open_run(Path(chosen.run), split, pairs)
-    result, _ = measured(model, train_data, data, split, taken.get("limit"))
-    if chosen.json:
-        _print_json(result)
-    else:
-        print(text_table(result))
-    return 0
+    check_saved(Path(run) / "recipe.json", pairs)
 
 
 def predict(chosen: argparse.Namespace) -> int:

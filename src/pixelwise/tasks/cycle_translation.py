@@ -41,7 +41,9 @@ class Config(TaskConfig):
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"
     )
-    cycle_weight: float = Field(default=10.0, gt=0, description="weight of the way there and back against the adversarial loss")
+    cycle_weight: float = Field(
+        default=10.0, ge=0, description="weight of the way there and back against the adversarial loss; 0: not gone"
+    )
     identity: float = Field(
         default=0.5, ge=0, description="weight of leaving a picture of the other side as it is, as a share of the cycle's"
     )
@@ -107,7 +109,8 @@ class Task(PixelTask):
         seen = ([a, b], [b, a]) if self.config.identity else ([a], [b])
         from_a, from_b = (together(networks[name], *images) for name, images in zip(("a_to_b", "b_to_a"), seen, strict=True))
         outputs = {"painted_b": from_a[0], "painted_a": from_b[0]}
-        outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
+        if self.config.cycle_weight:
+            outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
         return outputs | ({"same_b": from_a[1], "same_a": from_b[1]} if self.config.identity else {})
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
@@ -122,7 +125,8 @@ class Task(PixelTask):
             return {f"discriminator_{side}": self._caught(networks, side, batch[side], outputs) for side in ("a", "b")}
         weight, losses = self.config.cycle_weight, dict[str, Tensor]()
         for side in ("a", "b"):
-            losses[f"cycle_{side}"] = weight * self.codec.loss(outputs[f"again_{side}"], batch[side])
+            if weight:
+                losses[f"cycle_{side}"] = weight * self.codec.loss(outputs[f"again_{side}"], batch[side])
             if self.config.identity:
                 same = self.codec.loss(outputs[f"same_{side}"], batch[side])
                 losses[f"identity_{side}"] = self.config.identity * weight * same

@@ -43,7 +43,9 @@ class Config(TaskConfig):
     kind: Literal["translation"] = "translation"
     source: str = Field(default="a", description="the field that is translated")
     target: str = Field(default="b", description="the field it becomes")
-    objective: Literal["l1", "l1+cgan"] = Field(default="l1+cgan", description="pixel loss alone, or with a learned one")
+    objective: Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"] = Field(
+        default="l1+cgan", description="pixel loss, one learned by a discriminator, which sees the source too if cgan, or both"
+    )
     l1_weight: float = Field(default=100.0, ge=0, description="weight of L1 against the adversarial loss")
     adversarial: Literal["vanilla", "lsgan", "hinge"] = Field(default="vanilla", description="form of the GAN loss")
     order: Literal["discriminator_first", "simultaneous"] = Field(
@@ -76,7 +78,8 @@ class Task(PixelTask):
         self.inputs = (config.source,)
         self.codec = RGBCodec()
         self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else 3
-        self.adversarial = config.objective == "l1+cgan"
+        self.pixel, self.adversarial = "l1" in config.objective, config.objective != "l1"
+        self.conditional = "cgan" in config.objective
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if self.adversarial else (generator,)
         self.simultaneous = config.order == "simultaneous"
@@ -88,11 +91,12 @@ class Task(PixelTask):
         require_no_fill(view, augment)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
-        """Build the generator and, for a GAN, the discriminator of concatenated (source, image) pairs."""
+        """Build the generator and, for a GAN, the discriminator of images or of concatenated (source, image) pairs."""
         generator = full_resolution(network.build(self.sheets, self.codec.channels), network)
         built = nn.ModuleDict({"generator": generator})
         if self.adversarial:
-            built["discriminator"] = self.config.discriminator.build(self.sheets + self.codec.channels, 1)
+            seen = self.codec.channels + (self.sheets if self.conditional else 0)
+            built["discriminator"] = self.config.discriminator.build(seen, 1)
         return built
 
     def encode(self, batch: Batch) -> Batch:
@@ -120,17 +124,22 @@ class Task(PixelTask):
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Equations 1, 3 and 4 of Isola et al., with the non-saturating generator loss and the discriminator's halved."""
+        """Equations 1 to 4 of Isola et al., with the non-saturating generator loss and the discriminator's halved."""
         if phase == "discriminator":
             fake = outputs["image"].detach()
-            real_logits = networks["discriminator"](torch.cat([batch["source"], batch["target"]], 1))
-            fake_logits = networks["discriminator"](torch.cat([batch["source"], fake], 1))
+            real_logits = networks["discriminator"](self._judged(batch, batch["target"]))
+            fake_logits = networks["discriminator"](self._judged(batch, fake))
             return {"discriminator": discriminator_loss(real_logits.float(), fake_logits.float(), self.config.adversarial)}
-        losses = {"l1": self.config.l1_weight * self.codec.loss(outputs["image"].float(), batch["target"])}
+        losses = dict[str, Tensor]()
+        if self.pixel:
+            losses["l1"] = self.config.l1_weight * self.codec.loss(outputs["image"].float(), batch["target"])
         if self.adversarial:
-            logits = networks["discriminator"](torch.cat([batch["source"], outputs["image"]], 1))
+            logits = networks["discriminator"](self._judged(batch, outputs["image"]))
             losses["adversarial"] = generator_loss(logits.float(), self.config.adversarial)
         return losses | self.perceptual.of((outputs["image"] + 1) / 2, (batch["target"] + 1) / 2)
+
+    def _judged(self, batch: Batch, image: Tensor) -> Tensor:
+        return torch.cat([batch["source"], image], 1) if self.conditional else image
 
     def blank(self, sample: Sample) -> ImagePrediction:
         """Return a prediction without pixels yet, in memory as image files hold them."""
