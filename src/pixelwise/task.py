@@ -78,6 +78,8 @@ class Task(ABC):
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
+        encoding: Bytes that `encode` and `respond` hold for each pixel beside the network's input and maps, where the whole
+            picture is encoded at once; of a `PixelTask` it never is.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
             colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
             floating pixels in [0, 1].
@@ -92,6 +94,7 @@ class Task(ABC):
     primary: str
     minimised: bool = False
     simultaneous: bool = False
+    encoding: int = 0
     keeps: tuple[Part, ...] = ()
 
     def __init__(self, config: Any, meta: Meta) -> None:

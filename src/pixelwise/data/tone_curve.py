@@ -66,13 +66,17 @@ def _parametric(values: NDArray[np.float64], tag: bytes) -> NDArray[np.float64]:
     if kind >= len(PARAMETERS):
         raise ValueError("an unknown kind of curve")
     given = [number / 65536 for number in struct.unpack_from(f">{PARAMETERS[kind]}i", tag, 12)]
-    g, a, b, c, d, e, f = [*given, *[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(given) :]]
+    whole: list[float] = given + [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(given) :]
+    g, a, b, c, d, e, f = whole
     if kind in (1, 2):
         c, d, e, f = 0.0, -b / a, c, c
-    return np.where(values >= d, np.maximum(a * values + b, 0) ** g + e, c * values + f)
+    with np.errstate(all="ignore"):  # what is infinite is refused later
+        curve: NDArray[np.float64] = np.where(values >= d, np.maximum(a * values + b, 0) ** g + e, c * values + f)
+    return curve
 
 
 def _light_of_lightness(lightness: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Y of L of CIELAB."""
     root = (lightness + 16) / 116
-    return np.where(root > 6 / 29, root**3, (root - 4 / 29) * 3 * (6 / 29) ** 2)
+    light: NDArray[np.float64] = np.where(root > 6 / 29, root**3, (root - 4 / 29) * 3 * (6 / 29) ** 2)
+    return light

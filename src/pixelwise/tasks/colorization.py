@@ -121,6 +121,7 @@ class Task(BaseTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.sheets = 4 if config.interactive else 1
+        self.encoding = 52 if config.interactive else 24  # floats: Lab, its parts; with hints their sheets, and both joined
         self.primary = "auc_rebalanced" if config.representation == "rebalanced" else "auc_raw"
         self.codec = self._codec(1)
         self.perceptual = PerceptualTerm(config.perceptual)
