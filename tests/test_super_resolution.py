@@ -218,6 +218,20 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "train"),
+    [("srcnn_x2", 2, "t91"), ("fsrcnn_x2", 2, "t91"), ("espcn_x3", 3, "t91"), ("vdsr_x2", 2, "291")],
+)
+def test_presets_have_the_published_pictures_loss_and_structure(name: str, scale: int, train: str) -> None:
+    recipe = find_recipe(f"sr_{name}")
+    kinds = {"srcnn": srcnn.Config(), "fsrcnn": fsrcnn.Config(), "espcn": espcn.Config(), "vdsr": vdsr.Config()}
+    assert recipe.network == kinds[name.partition("_")[0]] and recipe.name == f"sr_{name}"
+    task, data = recipe.task.model_dump(), recipe.data.model_dump()
+    assert (task["scale"], task["loss"], task["channels"], data["scale"]) == (scale, "l2", "y", scale)
+    assert data["source"]["train"] == (("sr_t91",) if train == "t91" else ("sr_t91", "bsds500/train/images"))
+    assert data["degradation"] == Degradation().model_dump()
+
+
 def test_the_published_networks_by_their_counts() -> None:
     """SRCNN 9-1-5 has 8,032 weights, 9-5-5 57,184, FSRCNN 12,464, VDSR 664,704; biases and PReLU counted by hand."""
     small = srcnn.Config().build(1, 4)
