@@ -54,6 +54,9 @@ SMALL = {
     "vector-to-image": ["scenes=16", "size=48", "channels=4,4,4", "steps=2", "repeats=1"],
     "perceptual": ["scenes=8", "size=64", "width=4", "blocks=1", "look=4", "minutes=0.002", "repeats=1"],
     "colour-l2-vs-classification": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1", "temperatures=1,0.1"],
+    "gan-objectives": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
+    "patch-size": ["scenes=8", "size=32", "width=4", "minutes=0.001", "layers=0,2"],
+    "cycle": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
     "regression-vs-belief": ["steps=2", "width=4", "tested=32", "repeats=1", "seconds=0.02", "scenes=8"],
 }
 NAMES = list(SMALL)
@@ -195,13 +198,19 @@ def test_descent_for_a_time() -> None:
     assert descent.seconds >= 0.06 and 1 < len(descent.losses) < 10**6
 
 
-def test_a_trial_is_the_engine_s_training(tmp_path: Path) -> None:
-    """The same losses step by step as the whole engine gives for the same recipe."""
-    recipe = small("segmentation").override(["steps=3", "evaluate_every=3"])
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [("segmentation", []), ("translation", []), ("translation", ["task.order=simultaneous"])],
+    ids=["one phase", "two phases", "two at once"],
+)
+def test_a_trial_is_the_engine_s_training(kind: str, last: list[str], tmp_path: Path) -> None:
+    """The same losses of the last phase, step by step, as the whole engine gives for the same recipe."""
+    recipe = small(kind).override(["steps=3", "evaluate_every=3", *last])
     _, descent = train(recipe, Data.of(recipe))
     proceed(start(recipe, tmp_path / "run"))
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    logged = [event["losses"]["cross_entropy"] for event in events if "losses" in event]
+    losses = [event["losses"] for event in events if "losses" in event]
+    logged = [sum(value for name, value in step.items() if name != "discriminator") for step in losses]
     assert descent.losses == pytest.approx(logged, rel=1e-5) and len(logged) == 3
 
 

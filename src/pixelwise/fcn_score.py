@@ -75,11 +75,11 @@ class FcnScore:
 
 
 def _labelled(task: Task, dataset: Dataset) -> str:
-    """Return the field that says which class each pixel should have: the input, if it is a label map, else `labels`."""
-    names = [*task.inputs, *(name for name in ("labels",) if name in dataset.fields)]
+    """Return the field that says which class each pixel should have: the input, if it is a label map, else that of `image`."""
+    names = [*task.inputs, *(("labels",) if "labels" in dataset.fields and "image" in task.fields else ())]
     first = dataset.sample(0, tuple(dict.fromkeys(names)))
     for name in names:
         if isinstance(first[name], LabelMap):
             return name
-    what = f"neither the input {' nor '.join(map(repr, names))} is a label map"
-    raise UsageError(f"no FCN-score: {what}", "it is for translating label maps, or for data with a field `labels`")
+    what = f"none of {', '.join(map(repr, names))} is a label map"
+    raise UsageError(f"no FCN-score: {what}", "it is for translating label maps, or `image` of data with a field `labels`")

@@ -45,8 +45,9 @@ class Streets(NamedTuple):
     data: Data
     judge: FcnScore
     minutes: float
+    embedding: RandomEmbedding
     reals: Tensor
-    """Random features of the true pictures."""
+    """Features of the true pictures."""
 
     def painter(self, pairs: Sequence[str], seed: int) -> tuple[Model, int]:
         """Return the generator that was trained with these settings, and how many steps the time was enough for."""
@@ -58,7 +59,6 @@ class Streets(NamedTuple):
     def measured(self, predict: Predict) -> dict[str, float]:
         """Return FCN-score, L1, colourfulness and kernel distance of the pictures of the validation split."""
         counts, colours, errors, features = self.judge.metrics(), [], [], []
-        embedding = RandomEmbedding()
         for i in range(len(self.data.val)):
             sample = self.data.val.sample(i, self.judge.fields)
             (answer,) = predict([sample])
@@ -67,7 +67,7 @@ class Streets(NamedTuple):
             truth: Tensor = self.data.task.truth(sample).pixels  # type: ignore[attr-defined]
             errors.append(float((pixels.float() - truth.float()).abs().mean()) / 255)
             colours.append(float(colourfulness(pixels)))
-            features.append(embedding.of(pixels))
+            features.append(self.embedding.of(pixels))
         found = counts.compute()
         score = {name: found[key] for name, key in NAMES.items()}
         apart = discrepancy(torch.stack(features), self.reals)
@@ -100,4 +100,4 @@ def streets(settings: Settings, say: Say) -> Streets:
     embedding = RandomEmbedding()
     others = [data.val.sample(i, ("image",))["image"] for i in evenly(len(data.val), None)]
     reals = torch.stack([embedding.of(one.pixels) for one in others])  # type: ignore[attr-defined]
-    return Streets(recipe, data, FcnScore(segmenter, data.task, data.val), settings.minutes, reals)
+    return Streets(recipe, data, FcnScore(segmenter, data.task, data.val), settings.minutes, embedding, reals)

@@ -108,17 +108,22 @@ def train(recipe: Recipe, data: Data, minutes: float | None = None) -> tuple[Mod
     parameters = {phase.name: [p for n in phase.networks for p in networks[n].parameters()] for phase in task.phases}
     updates = {name: optimizers.build(recipe.optimizer, trained) for name, trained in parameters.items()}
     stream, dtype = batches(recipe, data), precision.resolve(recipe.precision, CPU)
-    descent, value = Descent(), 0.0
+    descent = Descent()
     for step, factor in paced(descent, recipe.schedule, recipe.steps, minutes):
         batch = task.encode(stream[step])
         with precision.autocast(dtype, CPU):
             outputs = task.forward(networks, batch)
-        for phase in task.phases:
-            with only(every, phase.networks):
-                with precision.autocast(dtype, CPU):
-                    loss = total(task.loss(phase.name, networks, batch, outputs))
-                value = _update(updates[phase.name], loss, recipe.optimizer.lr * factor)
-        descent.losses.append(value)
+        for turn in (task.phases,) if task.simultaneous else [(phase,) for phase in task.phases]:
+            for phase in turn:
+                with only(every, phase.networks):
+                    with precision.autocast(dtype, CPU):
+                        loss = total(task.loss(phase.name, networks, batch, outputs))
+                    updates[phase.name].zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+            for phase in turn:
+                optimizers.set_learning_rate(updates[phase.name], recipe.optimizer.lr * factor)
+                updates[phase.name].step()
+        descent.losses.append(loss.item())
     every.eval()
     return Model(describe(recipe, data), task, networks), descent
 
