@@ -213,7 +213,7 @@ def train(chosen: argparse.Namespace) -> int:
 
 def evaluate(chosen: argparse.Namespace) -> int:
     """Print the metrics of a run beside the baselines, and what else is asked of its pictures."""
-    taken, pairs = options(chosen.pairs, {"split": str, "limit": int, "segmenter": str, "features": str})
+    taken, pairs = options(chosen.pairs, {"split": str, "limit": int, "segmenter": str, "features": str, "classifier": str})
     _require_run(chosen.run, pairs)
     from pixelwise.evaluation import evaluate as measured
     from pixelwise.evaluation import text_table
@@ -222,7 +222,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
 
     split, limit = taken.get("split", "val"), taken.get("limit")
     model, train_data, data = open_run(Path(chosen.run), split, pairs)
-    asked_for = judges(model, data, limit, taken.get("segmenter"), taken.get("features"))
+    asked_for = judges(model, data, limit, *map(taken.get, ("segmenter", "features", "classifier")))
     result, _ = measured(model, train_data, data, split, limit)
     for name, judge in asked_for.items():
         result[name] = judge.scores(model, train_data, data, split, limit)

@@ -6,6 +6,7 @@ holds one input and the outputs it gave when saved, checked on every load. Nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -185,7 +186,8 @@ class Model:
         frame = seen[self.task.inputs[0]].frame
         give_back()
         if not isinstance(self.task, PixelTask):
-            plan = self._plan(frame.size, self._tiling.assembled(frame.size))
+            held = self._tiling.assembled(frame.size) + self.task.encoding * math.prod(frame.size)
+            plan = self._plan(frame.size, held)
             (decoded,) = self.task.decode(self.outputs(collate([seen]), plan), [sample], [frame])
             whole: Prediction = replace(decoded, notes=(*decoded.notes, *plan.notes))
             return whole

@@ -80,6 +80,8 @@ class Task(ABC):
         references: Those of `baselines` that show what is possible, and need not be beaten.
         pads: Whether training may show the networks fill around a picture that is smaller than the crop.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
+        encoding: Bytes that `encode` and `respond` hold for each pixel beside the network's input and maps, where the whole
+            picture is encoded at once; of a `PixelTask` it never is.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
             colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
             floating pixels in [0, 1].
@@ -96,6 +98,7 @@ class Task(ABC):
     references: tuple[str, ...] = ()
     pads: bool = True
     simultaneous: bool = False
+    encoding: int = 0
     keeps: tuple[Part, ...] = ()
 
     def __init__(self, config: Any, meta: Meta) -> None:

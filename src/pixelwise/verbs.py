@@ -14,7 +14,7 @@ CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (defa
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
 EVALUATE_TAKES = (
     "split=val, limit=N, data.root=FOLDER; where the answers are pictures also segmenter=SEGMENTATION_RUN for the FCN-score, "
-    "and features=NAME,... as for compare"
+    "features=NAME,... as for compare, and of recoloured pictures classifier=CLASSIFICATION_RUN"
 )
 GALLERY_TAKES = "split=val, limit=N (default: 200), data.root=FOLDER"
 PIXELS = ("uint8", "float32")
