@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/super-resolution.md",
     "docs/perceptual-losses.md",
     "docs/colour.md",
+    "docs/generation.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
