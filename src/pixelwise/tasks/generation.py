@@ -279,6 +279,7 @@ def world_generation() -> Recipe:
         steps=2000,
         batch_size=16,
         evaluate_every=500,
+        pictures_every=500,
     )
 
 
@@ -302,6 +303,7 @@ def generation() -> Recipe:
         steps=20000,
         batch_size=32,
         evaluate_every=2000,
+        pictures_every=2000,
         checkpoint_every=2000,
     )
 
