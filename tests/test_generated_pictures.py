@@ -189,7 +189,7 @@ def test_answers_that_are_no_pictures_are_no_set() -> None:
 
 def test_dropout_is_the_noise_and_is_off_again_afterwards() -> None:
     data = opened("translation")
-    recipe = small_recipe("translation").override(["network.dropout_stages=1"])
+    recipe = small_recipe("translation").override(["network.dropout_stages=[1]"])
     torch.manual_seed(0)
     model = Model(describe(recipe, data), data.task, data.task.networks(recipe.network))
     sample = data.val.sample(0, data.task.fields)
