@@ -102,7 +102,7 @@ class Task(PixelTask):
         if self.config.labels == "one_hot" and not self.meta.labelled:
             raise UsageError("task.labels = 'one_hot', but neither side is label maps", "name the side that is: data.labels=a")
         a, b = self.channels.values()
-        if self.config.identity and a != b:
+        if self.identity and a != b:
             what = f"task.identity shows pictures of one side to both networks, and they have {a} and {b} sheets"
             raise UsageError(what, "set task.identity=0")
         require_no_fill(view, augment)
