@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_tasks import opened, untrained
+from test_tasks import opened
 from test_tasks import small as small_recipe
 from torch import Tensor
 
@@ -22,10 +22,10 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.judges import as_text
 from pixelwise.metrics.distances import discrepancy
 from pixelwise.metrics.sets import SetMetrics, difference, small
-from pixelwise.model import load
+from pixelwise.model import Model, load
 from pixelwise.picture_sets import PictureSets, noise_diversity, too_few
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.run import proceed, start
+from pixelwise.run import describe, proceed, start
 
 Capture = pytest.CaptureFixture[str]
 Finished = Callable[[str], Path]
@@ -188,10 +188,10 @@ def test_answers_that_are_no_pictures_are_no_set() -> None:
 
 
 def test_dropout_is_the_noise_and_is_off_again_afterwards() -> None:
-    model, data = untrained("translation"), opened("translation")
-    dropped = [module for module in model.networks.modules() if isinstance(module, torch.nn.Dropout)]
-    for module in dropped:
-        module.p = 0.5
+    data = opened("translation")
+    recipe = small_recipe("translation").override(["network.dropout_stages=[1]"])
+    torch.manual_seed(0)
+    model = Model(describe(recipe, data), data.task, data.task.networks(recipe.network))
     sample = data.val.sample(0, data.task.fields)
     before = model.predict([sample])[0].pixels  # type: ignore[attr-defined]
     first, second = noise_diversity(model, data.val), noise_diversity(model, data.val)
