@@ -334,7 +334,7 @@ def test_frames_of_a_still_video_are_answered_alike_with_dropout_as_noise(tmp_pa
     for split in ("train", "val"):
         for side in BOTH:
             written(tmp_path / split / side / "0.png", noise(1, 20, 24, 3))
-    trained(tmp_path / "run", "translation", *SMALL, f"data.root={tmp_path}", "network.dropout_stages=1")
+    trained(tmp_path / "run", "translation", *SMALL, f"data.root={tmp_path}", "network.dropout_stages=[1]")
     for i in range(3):
         written(tmp_path / "film" / f"{i}.png", noise(5, 20, 24, 3))
     pictures = {}

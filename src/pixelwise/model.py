@@ -89,15 +89,15 @@ class Model:
         if self.task.config.from_noise:
             raise UsageError(FROM_NOISE, "pixelwise generate RUN OUT")
         name = self.task.inputs[0]
-        known = isinstance(image, PillowImage.Image) or (isinstance(image, str | Path) and Path(image).suffix.lower() != ARRAY)
-        if self.task.keeps and name not in self.description.labels_in and known and self._pixels(name).channels == 3:
+        coloured = name not in self.description.labels_in and self._pixels(name).channels == 3
+        if self.task.keeps and coloured and isinstance(image, str | Path | PillowImage.Image) and not _is_array(image):
             return self._keeping(name, image)
         field = self._field(name, image)
         key = str(image) if isinstance(image, str | Path) else "image"
         return self.predict([Sample(key, {name: field})])[0]
 
     def _field(self, name: str, image: AnyImage) -> Field:
-        if isinstance(image, str | Path) and Path(image).suffix.lower() == ARRAY:
+        if isinstance(image, str | Path) and _is_array(image):
             return self._array(name, Path(image))
         limit = self._readable(Path(image)) if isinstance(image, str | Path) else 0
         if name in self.description.labels_in:
@@ -361,6 +361,10 @@ def self_test(folder: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error}", COPY_HINT) from None
+
+
+def _is_array(image: str | Path | PillowImage.Image) -> bool:
+    return isinstance(image, str | Path) and Path(image).suffix.lower() == ARRAY
 
 
 def _of_channels(pixels: Tensor, expected: Pixels, image: AnyImage) -> Tensor:

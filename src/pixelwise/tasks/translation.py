@@ -169,9 +169,9 @@ class Task(PixelTask):
 
     def _levels(self, source: SampleField) -> torch.dtype:
         """Return the levels of an answer: 16 bits if these were learned, or if an RGB source has them."""
-        plain = isinstance(source, Image) and self.seen == Pixels()
-        deep = self.painted_as.bits == 16 or (plain and depth_of(source.pixels) == torch.uint16)
-        return torch.uint16 if deep else torch.uint8
+        if self.painted_as.bits == 16:
+            return torch.uint16
+        return depth_of(source.pixels) if isinstance(source, Image) and self.seen == Pixels() else torch.uint8
 
     def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
         """Round each pixel to the levels of the answer."""
