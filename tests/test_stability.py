@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+from test_tasks import small
 
+from pixelwise.engine import stability
 from pixelwise.engine.stability import PATIENCE, Stability
+from pixelwise.run import proceed, start
 
 
 def told(series: list[dict[str, float]]) -> list[tuple[int, str]]:
@@ -57,3 +61,12 @@ def test_a_collapse_is_seen_in_the_metrics() -> None:
     assert text.startswith("the pictures differ 0.20 times as much as true ones do")
     assert watch.metrics({"diversity_random": 0.0, "true_diversity_random": 10.0}) == []
     assert Stability().metrics({"true_diversity_random": 10.0}) == []
+
+
+def test_a_run_says_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With limits that every discriminator is below, after two steps."""
+    monkeypatch.setattr(stability, "PATIENCE", 2)
+    monkeypatch.setattr(stability, "SURE", 1e9)
+    proceed(start(small("translation").override(["steps=4"]), tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == said.count("the discriminator wins") == 1
