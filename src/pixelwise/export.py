@@ -274,7 +274,7 @@ def about(model: Model) -> dict[str, Any]:
         "recipe": described.recipe,
         "task": described.task.kind,
         "network": described.network.kind,
-        "channels": "class index" if described.labels_in else "RGB",
+        "channels": "class index" if task.inputs[0] in described.labels_in else "RGB",
         "fit": described.view.fit,
         "size": "any" if described.view.fit == "native" else described.view.size,
         "size_multiple": max(multiples),

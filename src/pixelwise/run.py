@@ -257,13 +257,14 @@ def saved(folder: Path, recipe: Recipe, task: Task) -> Mapping[str, nn.Module]:
 def describe(recipe: Recipe, data: Data) -> Description:
     """Return what the model folder says of itself."""
     first = data.train.sample(0, data.task.inputs)
+    labelled = [name for name in data.task.inputs if isinstance(first[name], LabelMap)]
     return Description(
         recipe=recipe.name,
         task=data.task.config,
         network=recipe.network,
         meta=data.train.meta,
         view=recipe.view,
-        labels_in=tuple(name for name in data.task.inputs if isinstance(first[name], LabelMap)),
+        labels_in=tuple(dict.fromkeys((*labelled, *data.train.meta.labelled))),
     )
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pixelwise.errors import DataError
 
@@ -66,6 +67,12 @@ def oklab(rgb: Tensor) -> Tensor:
             [-0.0040720468, 0.4505937099, -0.8086757660],
         ]
     )
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Return one sheet per class, float `(B, C, H, W)`: 1 where a label map `(B, H, W)` has it; unknown pixels are 0 in all."""
+    sheets = functional.one_hot(labels.long().clamp(max=classes), classes + 1)
+    return sheets[..., :-1].movedim(-1, 1).float()
 
 
 def colourise(labels: Tensor, palette: Sequence[RGB] = (), *, ignore: int = 255, unknown: RGB = (0, 0, 0)) -> Tensor:

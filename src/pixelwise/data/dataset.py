@@ -56,6 +56,8 @@ class Meta(Config):
     """The key points of an object."""
     vectors: dict[str, Vector] = Field(default={})
     """By field: the categories, labels or value of whole pictures."""
+    labelled: tuple[str, ...] = ()
+    """Which of several pictures are label maps, where they do not pair up."""
     pictures: dict[str, Pixels] = Field(default={})
     """By field: what pictures are like that are not RGB of 8 bits."""
     camera: Camera | None = None

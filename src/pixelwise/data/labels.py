@@ -1,17 +1,17 @@
-"""What the values in label files mean, as `meta.json` says, and that labels cover the pixels of their image."""
+"""What the values in label files mean, as `meta.json` says, files of them, and that labels cover the pixels of their image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from pixelwise.data.dataset import Meta
+from pixelwise.data.dataset import Dataset, Meta, Source
 from pixelwise.data.files import read_json
 from pixelwise.data.images import SKIP_HINT, decode_labels, stored_palette
-from pixelwise.data.sample import Field, LabelMap
+from pixelwise.data.sample import Field, LabelMap, Sample
 from pixelwise.errors import DataError
 from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.unknown import UNKNOWN
@@ -85,6 +85,35 @@ class LabelScheme:
     def reading(self) -> str:
         """Everything that decides how a file becomes a label map."""
         return f"labels {len(self.meta.classes)} {self.ignore} {self.palette}"
+
+
+class LabelFiles(Dataset):
+    """Label maps alone, as the field "labels"."""
+
+    fields = ("labels",)
+
+    def __init__(self, root: Path, paths: Iterable[Path], scheme: LabelScheme) -> None:
+        self.root, self.paths, self.scheme = root, sorted(paths), scheme
+        self.meta, self.notes = scheme.meta, scheme.notes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def key(self, index: int) -> str:
+        """Return the file's path below the root."""
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def sample(self, index: int, fields: Sequence[str]) -> Sample:
+        """Return the label map.
+
+        Raises:
+            DataError: The file is missing or damaged, or a label is out of range.
+        """
+        return Sample(self.key(index), {name: self.scheme.decode(self.paths[index]) for name in fields})
+
+    def source(self, index: int, field: str) -> Source | None:
+        """Return the file."""
+        return Source(self.paths[index], self.scheme.reading)
 
 
 def require_same_size(fields: dict[str, Field], paths: tuple[Path, Path]) -> None:

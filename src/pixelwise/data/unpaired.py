@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import Dataset, Source
-from pixelwise.data.sample import Field, Image, Sample
+from pixelwise.data.sample import Field, Image, LabelMap, Sample
 from pixelwise.errors import DataError, did_you_mean
 
 Order = Annotated[
@@ -41,7 +41,7 @@ class Unpaired(Dataset):
             truth: The field of `a` that shows the B picture of the same thing, if there is one.
 
         Raises:
-            DataError: There is no such field.
+            DataError: There is no such field, it is no picture, or the label maps of both sides have other classes.
         """
         places = {"a": (a, names[0]), "b": (b, names[1])} | ({"truth": (a, truth)} if truth else {})
         for name, (dataset, field) in places.items():
@@ -49,7 +49,11 @@ class Unpaired(Dataset):
                 hint = did_you_mean(field, dataset.fields) or f"there are {', '.join(dataset.fields)}"
                 raise DataError(f"{name} has no field {field!r}", hint)
         self.places, self.fields, self.order = places, tuple(places), order
-        self.meta = a.meta
+        labelled = tuple(name for name in ("a", "b") if isinstance(self._read(name, 0), LabelMap))
+        metas = [places[name][0].meta for name in labelled]
+        if any(meta.classes != metas[0].classes for meta in metas):
+            raise DataError("the label maps of a and b have different classes", "the same number must mean the same everywhere")
+        self.meta = (metas or [a.meta])[0].model_copy(update={"labelled": labelled})
         longest = max if split == "train" else min
         self._length = longest(len(a), len(b))
 
@@ -86,6 +90,6 @@ class Unpaired(Dataset):
         dataset, field = self.places[name]
         found = dataset.sample(self._index(name, index), (field,))[field]
         self.notes.extend(note for note in dataset.notes if note not in self.notes)
-        if not isinstance(found, Image):
-            raise DataError(f"the field {field!r} is no picture", "unpaired translation is between pictures")
+        if not isinstance(found, Image | LabelMap):
+            raise DataError(f"the field {field!r} is no picture", "unpaired translation is between pictures or label maps")
         return found

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
+from pixelwise.color.palette import colourise, one_hot
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View, require_no_fill
 from pixelwise.data.dataset import Dataset, Meta
-from pixelwise.data.sample import Batch, Sample
+from pixelwise.data.sample import Batch, LabelMap, Sample
 from pixelwise.data.thumbnails import LIMIT
 from pixelwise.embedding import find
+from pixelwise.errors import UsageError
 from pixelwise.geometry.tiles import Tile
 from pixelwise.losses.adversarial import Kind
 from pixelwise.metrics.unpaired import UnpairedMetrics
@@ -48,6 +50,9 @@ class Config(TranslationConfig):
         default=patchgan.Config(norm="instance"), description="the network that judges pictures of one side"
     )
     pool: int = Field(default=50, ge=0, description="earlier pictures that a discriminator may be shown again; 0: none")
+    labels: Literal["palette", "one_hot"] = Field(
+        default="palette", description="what a network sees of label maps: the painting, or one sheet per class"
+    )
     truth: bool = Field(default=False, description="whether the data shows the true B of an A, as field truth, to measure with")
     features: str = Field(default="random", description="what compares sets of pictures, as in pixelwise compare")
 
@@ -66,10 +71,13 @@ class Task(PixelTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = RGBCodec()
+        unfolded = meta.labelled if config.labels == "one_hot" else ()
+        self.channels = {side: len(meta.classes) if side in unfolded else 3 for side in ("a", "b")}
         forth = config.direction == "AtoB"
         self.source, self.target = ("a", "b") if forth else ("b", "a")
         self.deployed = ("a_to_b", "b_to_a") if forth else ("b_to_a", "a_to_b")
-        self.inputs = (self.source,)
+        self.inputs, self.sheets = (self.source,), self.channels[self.source]
+        self.unfolded = {side: side in unfolded for side in ("a", "b")}
         self.truthful = config.truth and forth
         self.fields = ("a", "b", "truth") if self.truthful else ("a", "b")
         self.distance = "kid_" + re.sub(r"[^\w.-]", "-", config.features)
@@ -83,23 +91,34 @@ class Task(PixelTask):
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would show the networks fill, and features that cannot be had."""
         _ = self.embedding
+        if self.config.labels == "one_hot" and not self.meta.labelled:
+            raise UsageError("task.labels = 'one_hot', but neither side is label maps", "name the side that is: data.labels=a")
+        a, b = self.channels.values()
+        if self.config.identity and a != b:
+            what = f"task.identity shows pictures of one side to both networks, and they have {a} and {b} sheets"
+            raise UsageError(what, "set task.identity=0")
         require_no_fill(view, augment)
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build two generators, two discriminators, and what these were shown before."""
-        channels = self.codec.channels
+        a, b = self.channels.values()
         built: dict[str, nn.Module] = {
-            name: full_resolution(network.build(channels, channels), network) for name in ("a_to_b", "b_to_a")
+            name: full_resolution(network.build(*ends), network) for name, ends in (("a_to_b", (a, b)), ("b_to_a", (b, a)))
         }
         require_noise(self.config, built)
         for side in ("a", "b"):
-            built[f"discriminator_{side}"] = self.config.discriminator.build(channels, 1)
+            built[f"discriminator_{side}"] = self.config.discriminator.build(self.channels[side], 1)
             built[f"pool_{side}"] = ImagePool(self.config.pool)
         return nn.ModuleDict(built)
 
     def encode(self, batch: Batch) -> Batch:
-        """Bring both sides to [-1, 1]."""
-        return {name: self.codec.encode(batch[name]) for name in ("a", "b") if name in batch}
+        """Bring both sides to [-1, 1], label maps as paintings or as one sheet per class."""
+        return {name: self._encoded(name, batch[name]) for name in ("a", "b") if name in batch}
+
+    def _encoded(self, side: str, field: Tensor) -> Tensor:
+        if self.unfolded[side]:
+            return 2 * one_hot(field, len(self.meta.classes)) - 1
+        return self.codec.encode(field if field.dim() == 4 else colourise(field, self.meta.palette))
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return of each side what was painted from the other, the way there and back, and what should not change."""
@@ -111,7 +130,7 @@ class Task(PixelTask):
         return outputs | ({"same_b": from_a[1], "same_a": from_b[1]} if self.config.identity else {})
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return `image`, `(B, 3, H, W)` in [-1, 1]: the source painted as a picture of the other side."""
+        """Return `image`, `(B, C, H, W)` in [-1, 1]: the source painted as a picture of the other side."""
         return {"image": answered(self.config, networks[self.deployed[0]], batch[self.source])}
 
     def loss(
@@ -137,15 +156,20 @@ class Task(PixelTask):
         return self._prediction(sample, torch.empty(height, width, 3, dtype=torch.uint8).permute(2, 0, 1))
 
     def paint(self, prediction: ImagePrediction, place: Tile, maps: Tensor) -> None:
-        """Round each pixel to 8 bits."""
-        place.of(prediction.pixels).copy_(self.codec.decode(maps))
+        """Round each pixel to 8 bits, or paint it as the class of its highest sheet."""
+        pixels = colourise(maps.argmax(0), self.meta.palette) if self.unfolded[self.target] else self.codec.decode(maps)
+        place.of(prediction.pixels).copy_(pixels)
 
     def _prediction(self, sample: Sample, pixels: Tensor) -> ImagePrediction:
-        return ImagePrediction(image_of(sample, self.source), pixels)
+        return ImagePrediction(self._picture(sample, self.source), pixels)
+
+    def _picture(self, sample: Sample, name: str) -> Tensor:
+        field = sample[name]
+        return colourise(field.labels, self.meta.palette) if isinstance(field, LabelMap) else image_of(sample, name)
 
     def truth(self, sample: Sample) -> ImagePrediction:
         """Return the true picture where it is known, else any picture of the other side: no other truth is there."""
-        return self._prediction(sample, image_of(sample, "truth" if self.truthful else self.target))
+        return self._prediction(sample, self._picture(sample, "truth" if self.truthful else self.target))
 
     def metrics(self) -> UnpairedMetrics:
         """How far both sets of pictures are apart; where the truth is known, also L1, PSNR and SSIM."""
@@ -153,27 +177,27 @@ class Task(PixelTask):
 
     def score(self, metrics: UnpairedMetrics, prediction: ImagePrediction, sample: Sample) -> None:
         """Compare with a picture of the other side, and with the truth if there is one."""
-        truth = image_of(sample, "truth") if self.truthful else None
-        metrics.update(prediction.pixels, image_of(sample, self.target), truth)
+        truth = self._picture(sample, "truth") if self.truthful else None
+        metrics.update(prediction.pixels, self._picture(sample, self.target), truth)
 
     def baselines(self, train: Dataset) -> dict[str, Predictor]:
         """The picture unchanged; one colour; the picture with the other side's mean and deviation of colour (Reinhard 2001)."""
         count = min(len(train), LIMIT)
         indices = [i * len(train) // count for i in range(count)]
-        seen = (image_of(train.sample(i, (self.target,)), self.target) for i in indices)
+        seen = (self._picture(train.sample(i, (self.target,)), self.target) for i in indices)
         mean, deviation = torch.stack([_colours(pixels) for pixels in seen]).mean(0).unbind()
 
         def recoloured(sample: Sample) -> Tensor:
-            source = image_of(sample, self.source)
+            source = self._picture(sample, self.source)
             own, spread = _colours(source)
             changed: Tensor = (source.float() - own) / spread.clamp(min=1) * deviation + mean
             return changed
 
         def painted(pixels: Tensor, sample: Sample) -> ImagePrediction:
-            return self._prediction(sample, pixels.expand_as(image_of(sample, self.source)).round().clamp(0, 255).byte())
+            return self._prediction(sample, pixels.expand_as(self._picture(sample, self.source)).round().clamp(0, 255).byte())
 
         return {
-            "identity": lambda sample: painted(image_of(sample, self.source).float(), sample),
+            "identity": lambda sample: painted(self._picture(sample, self.source).float(), sample),
             "constant": lambda sample: painted(mean, sample),
             "colour_statistics": lambda sample: painted(recoloured(sample), sample),
         }

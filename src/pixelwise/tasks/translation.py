@@ -13,7 +13,7 @@ from torch.nn import functional
 from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.levels import depth_of, eight_bits, levels
-from pixelwise.color.palette import colourise
+from pixelwise.color.palette import colourise, one_hot
 from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View, require_no_fill
 from pixelwise.data.dataset import Dataset, Meta, Pixels
@@ -135,8 +135,7 @@ class Task(PixelTask):
         """Return one sheet per class of a label map; unknown pixels are 0 in all."""
         if field.dim() != 3 or not self.meta.classes:
             raise UsageError(f"task.labels = 'one_hot', but {self.config.source!r} is no label map with classes", "use palette")
-        sheets = functional.one_hot(field.long().clamp(max=self.sheets), self.sheets + 1)
-        return sheets[..., :-1].movedim(-1, 1).float()
+        return one_hot(field, self.sheets)
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `image`, `(B, C, H, W)` in [-1, 1]."""

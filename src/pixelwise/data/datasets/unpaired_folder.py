@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
 from pixelwise.data.files import Held, ValFraction, checked, held_out, images_in, no_split, split_folder
+from pixelwise.data.labels import LabelFiles, LabelScheme
 from pixelwise.data.unpaired import Order, Unpaired
 from pixelwise.data.vectors import Told, VectorFiles
 from pixelwise.errors import DataError, did_you_mean
@@ -28,6 +29,9 @@ class Config(DataConfig):
     root: Annotated[str, Setting(description="folder with trainA and trainB, with train/{a,b}, or with {a,b}")]
     a: Annotated[str, Setting(description="sub-folder of the A pictures (default: the first of two)")] = ""
     b: Annotated[str, Setting(description="sub-folder of the B pictures (default: the other of two)")] = ""
+    labels: Annotated[
+        Literal["none", "a", "b", "both"], Setting(description="which side is label maps of the classes in meta.json")
+    ] = "none"
     order: Order = "random"
     val_fraction: ValFraction = 0.1
     val_from: Held = "anywhere"
@@ -40,15 +44,20 @@ class Config(DataConfig):
         """
         root = existing_folder(self.root)
         folders, parted = _lettered(root, split) or self._named(root, split)
-        a, b = (self._side(folder, split, parted) for folder in folders)
-        return Unpaired(a, b, ("image", "image"), split, self.order)
+        labelled = [self.labels in (side, "both") for side in ("a", "b")]
+        scheme = LabelScheme.read(root) if any(labelled) else None
+        a, b = (self._side(f, split, parted, scheme if has else None) for f, has in zip(folders, labelled, strict=True))
+        first, second = ("labels" if has else "image" for has in labelled)
+        return Unpaired(a, b, (first, second), split, self.order)
 
-    def _side(self, folder: Path, split: str, parted: bool) -> Dataset:
+    def _side(self, folder: Path, split: str, parted: bool, scheme: LabelScheme | None) -> Dataset:
         images = images_in(folder)
         paths = list(images.values())
         kept: Sequence[int] = range(len(paths))
         if parted:
             kept = held_out(list(images), split, self.val_fraction, self.val_from, where=str(folder))
+        if scheme:
+            return checked(LabelFiles(folder, [paths[i] for i in kept], scheme), self.on_error)
         return checked(VectorFiles(folder, [Told(paths[i], {}) for i in kept], Meta()), self.on_error)
 
     def _named(self, root: Path, split: str) -> tuple[tuple[Path, ...], bool]:
