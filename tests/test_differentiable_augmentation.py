@@ -119,6 +119,6 @@ def test_it_is_one_setting_of_the_translations(kind: str) -> None:
             parameters = [p for name in phase.networks for p in networks[name].parameters()]
             slopes = torch.autograd.grad(sum(own.values()), parameters, retain_graph=True)
             assert all(slope.isfinite().all() for slope in slopes)
-        losses.append({name: float(loss) for own in found.values() for name, loss in own.items()})
+        losses.append({name: loss.item() for own in found.values() for name, loss in own.items()})
     changed = {name for name in losses[0] if losses[0][name] != losses[1][name]}
     assert changed == {name for name in losses[0] if name.startswith(("discriminator", "adversarial"))}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+from test_tasks import small
 
+from pixelwise.engine import stability
 from pixelwise.engine.stability import PATIENCE, Stability
+from pixelwise.run import proceed, start
 
 
 def told(series: list[dict[str, float]]) -> list[tuple[int, str]]:
@@ -39,6 +43,7 @@ def test_an_adversarial_loss_that_cannot_be_heard() -> None:
     (one,) = told([{"discriminator": 0.7, "adversarial": 0.7, "l1": 1000.0}] * 300)
     assert one[0] == PATIENCE and one[1].startswith("the adversarial loss is 0.0007 of what")
     assert told([{"discriminator": 0.7, "adversarial": 0.7, "l1": 690.0}] * 300) == []
+    assert told([{"discriminator_a": 0.7, "gradient_penalty_a": 5e3, "r1_a": 5e3, "adversarial_a": 0.7}] * 300) == []
     hinge = [{"adversarial": -0.5, "cycle_a": 4.0}] * 300  # a hinge loss may be below 0
     assert told(hinge) == []
 
@@ -47,6 +52,7 @@ def test_an_explosion() -> None:
     (one,) = told([{"adversarial": 1.0}] * 300 + [{"adversarial": 1e6}] * 10)
     assert one[0] == 301 and "adversarial has grown 5001-fold: lower optimizer.lr" in one[1]
     assert told([{"adversarial": 1.0}] * 300 + [{"adversarial": 900.0}] * 300) == []
+    assert told([{"adversarial": 1e-4}] * 300 + [{"adversarial": 90.0}] * 300) == []  # a critic has no scale at first
 
 
 def test_a_collapse_is_seen_in_the_metrics() -> None:
@@ -57,3 +63,12 @@ def test_a_collapse_is_seen_in_the_metrics() -> None:
     assert text.startswith("the pictures differ 0.20 times as much as true ones do")
     assert watch.metrics({"diversity_random": 0.0, "true_diversity_random": 10.0}) == []
     assert Stability().metrics({"true_diversity_random": 10.0}) == []
+
+
+def test_a_run_says_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With limits that every discriminator is below, after two steps."""
+    monkeypatch.setattr(stability, "PATIENCE", 2)
+    monkeypatch.setattr(stability, "SURE", 1e9)
+    proceed(start(small("translation").override(["steps=4"]), tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == said.count("the discriminator wins") == 1

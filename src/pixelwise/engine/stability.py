@@ -11,12 +11,15 @@ PATIENCE = 200
 SURE = 0.02
 """Mean loss below which a discriminator is right about nearly everything; undecided it is 0.25 (lsgan) to 2 (hinge)."""
 GROWN = 1000.0
-"""How many times its first mean a loss may become."""
+"""How many times its first mean, or `SMALL` if that is more, a loss may become."""
+SMALL = 0.1
 UNHEARD = 1e-3
 """Least share of the adversarial loss in what generators minimise, in absolute values."""
 COLLAPSED = 0.3
 """Least diversity of generated pictures as a share of that of true ones."""
 DISCRIMINATOR, ADVERSARIAL = "discriminator", "adversarial"
+PENALTIES = ("gradient_penalty", "r1")
+"""Of the discriminator."""
 
 
 class Stability:
@@ -59,7 +62,7 @@ class Stability:
 
     def _signs(self, means: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         for name, mean in means.items():
-            if mean > GROWN * self.first[name] > 0:
+            if mean > GROWN * max(self.first[name], SMALL):
                 yield (
                     "explosion",
                     f"{name} has grown {mean / self.first[name]:.0f}-fold: lower optimizer.lr, or set clip_norm=1",
@@ -72,7 +75,7 @@ class Stability:
                     "task.discriminator.width, or another seed",
                 )
         adversarial = sum(mean for name, mean in means.items() if name.startswith(ADVERSARIAL))
-        others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, "r1")))
+        others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, *PENALTIES)))
         if 0 < adversarial < UNHEARD * others:
             share = adversarial / (adversarial + others)
             yield (
