@@ -49,9 +49,10 @@ def test_it_reads_what_each_reader_reads(tmp_path: Path) -> None:
         alone = (depth_folder.Config(root=root), segmentation_folder.Config(root=root), boundary_folder.Config(root=root))
         for other in (config.open(split) for config in alone):
             assert [data.key(i) for i in range(len(data))] == [other.key(i) for i in range(len(other))]
+            shared = [name for name in other.fields if name != "drawing"]
             for i in range(len(data)):
-                sample, expected = data.sample(i, other.fields), other.sample(i, other.fields)
-                for field in other.fields:
+                sample, expected = data.sample(i, shared), other.sample(i, shared)
+                for field in shared:
                     ours, theirs = sample[field].tensors()[""], expected[field].tensors()[""]
                     assert torch.equal(ours, theirs) and ours.isfinite().any()
                     assert data.source(i, field) == other.source(i, field)

@@ -16,7 +16,8 @@ DOCUMENTS = (
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
-MADE_BY_RUNS = ("model/", "runs/", "state/")
+OF_USERS = ("model/", "runs/", "state/", "train/", "val/", "images/")
+"""Folders that runs make, and those of a user's data."""
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MACHINE = re.compile(r"(?<![\w.~/-])/(home|root|Users|work|opt|tmp|mnt|workspace)/\w")
 INDEX = re.compile(r"(p[y]pi|p[y]pi\.python|pythonh[o]sted|download\.p[y]torch)\.org|--(extra-)?index-url")
@@ -68,7 +69,7 @@ def missing_paths(document: Path) -> list[str]:
     """Return the files and folders that a document names in backticks and that do not exist."""
     named = PATH.findall(FENCE.sub("", document.read_text(encoding="utf-8")))
     bases = (document.parent, ROOT, ROOT / "src" / "pixelwise")
-    return [path for path in named if path not in MADE_BY_RUNS and not any((base / path).exists() for base in bases)]
+    return [path for path in named if path not in OF_USERS and not any((base / path).exists() for base in bases)]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
