@@ -11,10 +11,12 @@ import pytest
 import torch
 from engine_runs import CPU
 from rich.console import Console
+from test_cli import Capture, fails
 from test_cycle_translation import BETAS, LR, Adam
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.cli import main
 from pixelwise.data.dataset import Meta
 from pixelwise.engine.progress import Progress
 from pixelwise.engine.trainer import Trainer
@@ -289,6 +291,20 @@ def test_noise_is_alike_for_every_picture_of_a_batch_and_draws_nothing_else() ->
         image = task.respond(networks, {"source": torch.cat([picture, pictures(1)["a"][:1], picture])})["image"]
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.equal(image[0], image[2]) and not any(module.training for module in networks.modules())
+
+
+def test_noise_is_not_exported_but_the_model_is(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    recipe = find_recipe("world_translation").override(["task.noise=dropout", "data.scenes=12", "data.size=32x32"])
+    recipe = recipe.override(["network.width=4", "network.depth=3", "network.dropout_stages=1,2", "view.size=32x32"])
+    data = Data.of(recipe)
+    model = Model(describe(recipe, data), data.task, data.task.networks(recipe.network))
+    model.save(tmp_path / "model", data.val.sample(0, data.task.fields), "")
+    words = ["export", str(tmp_path / "model"), str(tmp_path / "model.onnx")]
+    code, said, hint = fails(capsys, *words)
+    assert code == 2 and "cannot be exported" in said and "task.noise=none" in hint
+    assert main([*words, "task.noise=none"]) == 0 and (tmp_path / "model.onnx").is_file()
 
 
 def test_a_network_without_dropout_has_no_noise() -> None:

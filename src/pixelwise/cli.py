@@ -354,6 +354,8 @@ def export(chosen: argparse.Namespace) -> int:
     """Write the ONNX file and say how far its answers are from torch's."""
     taken, left = options(chosen.pairs, {"opset": int, "input": str})
     opset, pixels, out = taken.get("opset", OPSETS[0]), choice("input", taken, PIXELS), Path(chosen.out)
+    changes = [pair for pair in left if pair.startswith("task.")]
+    left = [pair for pair in left if pair not in changes]
     if left:
         raise UsageError(f"export has no setting {split_override(left[0])[0]!r}", f"it takes {EXPORT_TAKES}")
     if opset not in OPSETS:
@@ -366,7 +368,7 @@ def export(chosen: argparse.Namespace) -> int:
         raise UsageError(f"export needs {' and '.join(missing)}", "pip install 'pixelwise[export]'")
     from pixelwise.export import export as exported
 
-    made = exported(folder, out, opset, pixels)
+    made = exported(folder, out, opset, pixels, changes)
     if chosen.json:
         _print_json(made)
     else:

@@ -86,7 +86,9 @@ def parts(size: int, count: int) -> Tensor:
     return ((pixel >= start) & (pixel < end)) / (end - start)
 
 
-def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputType = "uint8") -> dict[str, Any]:
+def export(
+    folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputType = "uint8", changes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the model of a run or model folder as an ONNX file of dynamic batch, height and width.
 
     Args:
@@ -94,6 +96,7 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         out: The file; replaced only by one that was found to give the same answers.
         opset: Version of ONNX's operators, one of `OPSETS`.
         input_type: Of the pixels: uint8, or float32 in [0, 1].
+        changes: Settings of the task that say how to answer, such as "task.noise=none".
 
     Returns:
         `file`, `bytes`, `opset`, `input` and `outputs` with their axes, and `differences`: by the size of the input, the
@@ -103,7 +106,7 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         ModelError: The folder is no model; its graph depends on the size, or gives other answers.
         UsageError: A package is missing, or the model reads several pictures.
     """
-    model = load(folder)
+    model = load(folder, changes=changes)
     task = model.task
     golden = self_test(folder)
     if task.config.from_noise:
@@ -112,6 +115,8 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         raise UsageError(f"{folder} reads {' and '.join(task.inputs)}; only what reads one picture can be exported")
     if task.inputs[0] in model.description.meta.pictures:
         raise UsageError(f"{folder} reads pictures that are not RGB of 8 bits, and only such can be exported")
+    if getattr(task.config, "noise", None) == "dropout":
+        raise UsageError("task.noise = 'dropout' cannot be exported", "pixelwise export RUN FILE.onnx task.noise=none")
     pixels = golden[f"input.{task.inputs[0]}"]
     if task.inputs[0] in model.description.labels_in:
         name, input_type = "labels", "uint8"
@@ -119,9 +124,7 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         name, pixels = "image", pixels if input_type == "uint8" else pixels.float() / 255
     graph = Graph(model).eval()
     with torch.inference_mode():
-        outputs = {k.removeprefix("output."): tensor for k, tensor in golden.items() if k.startswith("output.")}
-        height, width = pixels.shape[-2:]
-        expected = task.answers(outputs, (height, width))
+        expected = graph.answers(pixels)
     made, least = _onnx(graph, name, list(expected), pixels, opset)
     reach = "0 to 255" if input_type == "uint8" else "0 to 1"
     _describe(made, {**about(model), "input": input_type, "range": reach, "size_least": least})

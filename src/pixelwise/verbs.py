@@ -26,7 +26,9 @@ STATISTICS = ("picture", "running")
 PAIRED = ("auto", "true", "false")
 LPIPS = ("auto", "alex", "vgg", "none")
 OPSETS = range(18, 24)
-EXPORT_TAKES = f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS)
+EXPORT_TAKES = (
+    f"opset={OPSETS[0]}...{OPSETS[-1]} (default: {OPSETS[0]}), input=" + "|".join(PIXELS) + ", task.KEY=VALUE: how to answer"
+)
 EXPORT_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import UsageError
-
 
 def dropouts(network: nn.Module) -> list[nn.Dropout]:
     """Return the layers that drop something while the network is trained."""
@@ -18,12 +16,7 @@ def answer_with_dropout(network: nn.Module, pictures: Tensor, seed: int) -> Tens
 
     Every picture is dropped from alike, so that its answer does not depend on others and those to a video do not flicker.
     torch's global generator is left as it was.
-
-    Raises:
-        UsageError: It is being exported: a graph draws nothing by a seed.
     """
-    if torch.compiler.is_exporting():
-        raise UsageError("task.noise = 'dropout' cannot be exported", "train with task.noise=none, which changes no weight")
     layers = dropouts(network)
     for layer in layers:
         layer.train()
