@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from scipy.spatial import procrustes
 
-from pixelwise.checking import Checked, as_text, check_data
+from pixelwise.checking import Checked, check_data
+from pixelwise.checking_report import as_text
 from pixelwise.cli import main
+from pixelwise.data.duplicates import nearly_same, signatures
 from pixelwise.errors import UsageError
 from pixelwise.geometry.shapes import shape_distances
 from pixelwise.index import recipe_for
@@ -38,7 +40,7 @@ def faces(root: Path) -> list[dict[str, Any]]:
 
 
 def checked(root: Path, items: list[dict[str, Any]], **more: Any) -> Checked:
-    (root / "keypoints.json").write_text(json.dumps({"names": NAMES, "items": items, **more}))
+    (root / "keypoints.json").write_text(json.dumps({"names": NAMES, "items": items} | more))
     return check_data(find_recipe("keypoints").override([f"data.root={root}"]))
 
 
@@ -151,6 +153,35 @@ def test_label_maps(tmp_path: Path) -> None:
     assert result.shares["labels"] == pytest.approx({"sky": 5 / 12, "road": 5 / 12, "car": 0, "unknown": 1 / 6})
 
 
+def test_what_is_strange_about_a_skeleton(tmp_path: Path) -> None:
+    names = ["nose", "left_eye", "right_eye", "left_ear", "chin", "chin_left"]
+    items = faces(tmp_path)
+    result = checked(tmp_path, items, names=names, limbs=[["nose", "left_eye"], ["left_eye", "left_ear"], ["nose", "nose"]])
+    assert [(f.split, f.reason, f.detail) for f in result.findings if f.key == "" and f.split == "skeleton"] == [
+        ("skeleton", "a limb has one point twice", "nose"),
+        ("skeleton", "a limb is missing", "nose to right_eye, as nose to left_eye is there"),
+        ("skeleton", "a point has no limb", "right_eye"),
+        ("skeleton", "a point has no limb", "chin"),
+        ("skeleton", "a point has no limb", "chin_left"),
+        ("skeleton", "a side without its twin", "left_ear"),
+        ("skeleton", "a side without its twin", "chin_left"),
+    ]
+    assert "skeleton" in as_text(result) and "left_ear" in as_text(result)
+
+
+def test_a_skeleton_without_limbs_is_a_note(tmp_path: Path) -> None:
+    result = checked(tmp_path, faces(tmp_path))
+    assert result.notes == ["the skeleton has no limbs: no lines are drawn, and `pose` cannot be trained"]
+    assert result.notes[0] in as_text(result)
+
+
+def test_a_limb_to_an_unknown_point_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = faces(tmp_path)
+    (tmp_path / "keypoints.json").write_text(json.dumps({"names": NAMES, "limbs": [["nose", "left_ey"]], "items": items}))
+    assert main(["check", "data.kind=keypoints_json", f"data.root={tmp_path}", f"out={tmp_path / 'out'}"]) == 1
+    assert "'left_ey' is none of its names; did you mean 'left_eye'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "name", ["world_depth", "world_normals", "world_multilabel", "world_classification", "world_translation"]
 )
@@ -178,6 +209,52 @@ def test_a_folder_alone_does_not_say_how_it_is_read(tmp_path: Path, capsys: pyte
     assert main(["check", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "how is" in told and f"check data.kind=keypoints_json data.root={tmp_path}" in told
+
+
+def waves(count: int, seed: int) -> torch.Tensor:
+    """Return thumbnails `(count, 768)` of random slow waves, as pictures of different things have them."""
+    draw = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(24) / 24, torch.arange(32) / 32, indexing="ij")
+    pictures = torch.zeros(count, 24, 32)
+    for down, across in [(down, across) for down in range(4) for across in range(4)]:
+        size = torch.randn(count, 1, 1, generator=draw) / (1 + down + across)
+        pictures += size * torch.cos(torch.pi * (down * (y + 0.5 / 24))) * torch.cos(torch.pi * (across * (x + 0.5 / 32)))
+    return (0.5 + 0.15 * pictures + 0.01 * torch.randn(pictures.shape, generator=draw)).flatten(1)
+
+
+class TestNearlySame:
+    def test_few_comparisons_find_what_all_find(self) -> None:
+        """Six pictures of each of 500 things: comparisons grow with the pictures, not with their square, and none is missed."""
+        groups = ["train"] * 2700 + ["val"] * 300
+        pictures = waves(500, 0).repeat(6, 1) + 0.12 * (waves(3000, 1) - 0.5)
+        unit = pictures.double() - pictures.double().mean(1, keepdim=True)
+        unit /= unit.norm(dim=1, keepdim=True)
+        found = nearly_same(pictures, groups, 0.995)
+        assert (
+            found.pairs == [(i, j) for i, j in (unit @ unit.T > 0.995).tril(-1).nonzero().tolist()] and len(found.pairs) > 800
+        )
+        fewer = nearly_same(pictures.view(6, 500, -1)[:, :125].flatten(0, 1), ["train"] * 750, 0.995)
+        assert len(found.pairs) > 800 and 150 < fewer.compared < found.compared < 6 * fewer.compared, (
+            "all pairs would be 16 times as many"
+        )
+
+    def test_copies_of_one_picture_are_not_held_against_each_other_all(self) -> None:
+        same = waves(1, 1).expand(1000, -1)
+        found = nearly_same(same, ["train"] * 1000, 0.995)
+        assert found.compared <= 17 * 1000 and {i for i, _ in found.pairs} >= set(range(17, 1000))
+
+    def test_a_copy_in_another_split_is_found_among_many_in_the_same(self) -> None:
+        pictures = waves(1, 2).expand(101, -1)
+        found = nearly_same(pictures, ["train"] * 100 + ["val"], 0.995)
+        assert [j for i, j in found.pairs if i == 100]
+
+    def test_flat_pictures_are_like_nothing(self) -> None:
+        assert nearly_same(torch.full((3, 768), 0.5), ["train"] * 3, 0.995) == ([], 0)
+
+    def test_signatures_are_no_farther_apart_than_pictures(self) -> None:
+        unit = torch.randn(40, 768, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        small = torch.from_numpy(signatures(unit))
+        assert small.shape == (40, 19) and (torch.cdist(small, small) <= torch.cdist(unit, unit) + 1e-6).all()
 
 
 class TestShapes:

@@ -63,7 +63,10 @@ def names(folder: Path) -> set[str]:
 
 # Nothing heavy is imported
 
-VERBS = "verbs: list, describe, check, train, evaluate, predict, compare, import, export, demo, lab, analyse, doctor"
+VERBS = (
+    "verbs: list, describe, check, train, evaluate, gallery, predict, generate, compare, import, export, "
+    "demo, lab, analyse, doctor"
+)
 QUICK = [
     (0, ["--help"]),
     (0, ["--version"]),

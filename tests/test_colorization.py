@@ -23,6 +23,7 @@ from pixelwise.data.augment import Augment, View
 from pixelwise.data.dataset import Meta
 from pixelwise.data.datasets import image_folder
 from pixelwise.errors import DataError, UsageError
+from pixelwise.losses.wavelets import haarpsi_loss
 from pixelwise.metrics.colour import ColourMetrics, colourfulness
 from pixelwise.model import Model, load
 from pixelwise.nn.networks import unet
@@ -367,6 +368,40 @@ class TestTask:
         assert watched[0]["frames"] == 2
         with PillowImage.open(next((tmp_path / "video").rglob("*.jpg"))) as answer:
             assert answer.size == (20, 12) and answer.mode == "RGB"
+
+    @pytest.mark.parametrize("representation", ["l2", "hybrid"])
+    def test_a_perceptual_loss_compares_the_coloured_picture(self, representation: str) -> None:
+        """It is HaarPSI of the picture's L with our ab, bilinear at every pixel; grey pictures neither count nor teach."""
+        recipe = small(representation=representation).override(["task.perceptual=haarpsi", "task.perceptual.weight=3"])
+        task = Data.of(recipe).task
+        task.networks(recipe.network)  # the codec follows from its stride
+        pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        pixels[1] = pixels[1, :1]
+        batch = task.encode({"image": pixels})
+        sheets = 0.1 * torch.randn(3, task.codec.channels, 8, 8, generator=torch.Generator().manual_seed(1))
+        found = task.loss("train", {}, batch, {"sheets": sheets.requires_grad_()})["perceptual"]
+        assert torch.autograd.grad(found, sheets)[0].abs().amax((1, 2, 3)).gt(0).tolist() == [True, False, True]
+        shown = []
+        for i in (0, 2):
+            ab = 110 * torch.nn.functional.interpolate(sheets[i : i + 1, -2:].detach(), (32, 32), mode="bilinear")[0]
+            rgb = pixels[i].permute(1, 2, 0).numpy()
+            lab = np.concatenate([color.rgb2lab(rgb)[..., :1], ab.permute(1, 2, 0).numpy()], 2)
+            ours = srgb_of_lab(torch.from_numpy(lab).permute(2, 0, 1).float())
+            shown.append(float(haarpsi_loss(ours[None], pixels[i : i + 1] / 255).mean()))
+        assert float(found.detach()) == pytest.approx(3 * sum(shown) / 2, rel=2e-4)
+
+    def test_a_belief_has_no_perceptual_loss(self) -> None:
+        with pytest.raises(UsageError, match="representation=l2 or hybrid for perceptual=mdsi"):
+            small().override(["task.perceptual=mdsi"])
+
+    @pytest.mark.parametrize("pairs", [["task.interactive=true"], ["task.representation=l2", "task.perceptual=ms_ssim"]])
+    def test_the_memory_of_a_step_is_predicted(
+        self, pairs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        recipe = small().override([*pairs, "steps=1"])
+        proceed(start(recipe, tmp_path / "run"))
+        said = capsys.readouterr()
+        assert "could not be predicted" not in said.out + said.err
 
     def test_mistakes_are_explained(self, tmp_path: Path) -> None:
         recipe = small()

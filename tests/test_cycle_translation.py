@@ -208,3 +208,18 @@ def test_the_distance_of_sets_is_that_of_the_definition() -> None:
         metrics.update(*(torch.full((3, 12, 12), value, dtype=torch.uint8) for value in (ours, theirs)))
     assert metrics.compute() == pytest.approx({"kid_of_means": 1 + 27 - 2 * 37 / 4}, abs=1e-12)
     assert UnpairedMetrics("kid", lambda image: image).compute() == {}
+
+
+def test_without_the_cycle_nobody_goes_back() -> None:
+    """Only the two adversarial losses are left, and the identity, a share of the cycle, is refused."""
+    data = opened("cycle_translation")
+    recipe = small("cycle_translation").override(["task.cycle_weight=0"])
+    task = recipe.task.build(data.train.meta)
+    networks = dict(task.networks(recipe.network).items())
+    batch = {side: torch.rand(1, 3, 32, 32) * 2 - 1 for side in ("a", "b")}
+    outputs = task.forward(networks, batch)
+    assert not {"again_a", "again_b"} & set(outputs)
+    losses = task.loss("generators", networks, batch, outputs)
+    assert losses.keys() == {"adversarial_a", "adversarial_b"}
+    with pytest.raises(UsageError, match=r"task\.identity would change nothing"):
+        recipe.override(["task.identity=1"])

@@ -77,8 +77,11 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     data = dense_folder.Config(root=str(root)).open("train")
     assert data.fields == ("image", "labels") and data.missing["depth"] == "put a folder depth beside images"
     made = find_recipe("multitask").override([f"data.root={root}"])
-    with pytest.raises(UsageError, match="needs the field 'depth'; dense_folder has image, labels"):
+    with pytest.raises(UsageError, match="needs the field 'depth'; dense_folder has image, labels") as refused:
         Data.of(made)
+    assert (
+        refused.value.hint == "put a folder depth beside images; or leave out the part that needs depth: task.parts.depth=null"
+    )
     (root / "labels" / "003.png").unlink()
     with pytest.raises(DataError, match="6 images in images, 5 in labels"):
         dense_folder.Config(root=str(root)).open("train")

@@ -11,24 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
-    "README.md",
-    "ARCHITECTURE.md",
-    "CONVENTIONS.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "benchmarks/README.md",
-    "docs/protocols.md",
-    "docs/image-metrics.md",
-    "docs/onnx.md",
-    "docs/pose-networks.md",
-    "docs/video.md",
-    "docs/keypoint-codecs.md",
-    "docs/pose.md",
-    "docs/pictures.md",
-    "docs/super-resolution.md",
-    "docs/perceptual-losses.md",
-    "docs/colour.md",
-    "docs/translation.md",
+    *("README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

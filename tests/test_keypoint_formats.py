@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from pixelwise.data import video_frames
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.datasets import (
     keypoints_coco,
@@ -27,6 +29,7 @@ from pixelwise.data.datasets import (
 from pixelwise.data.regions import Region, covered, unpacked
 from pixelwise.data.sample import Keypoints, LabelMap, Presence
 from pixelwise.data.skeletons import COCO17, COCO_SIGMAS, IBUG68, IMM58, LSP14, read_skeleton
+from pixelwise.data.video import Shot
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.skeleton import swap_of
 
@@ -93,7 +96,11 @@ class TestSkeletons:
 
     def test_coco_categories_have_coco_s_sigmas(self, tmp_path: Path) -> None:
         category = {"id": 1, "keypoints": list(COCO17), "skeleton": [[16, 14], [1, 2]]}
-        skeleton = read_skeleton(write_json(tmp_path / "c.json", {"categories": [{"id": 2}, category]}))
+        skeleton = read_skeleton(write_json(tmp_path / "c.json", {"categories": [{"id": 2}, category | {"id": 4}]}))
+        assert skeleton.category_id == 4
+        stated = read_skeleton(write_json(tmp_path / "s.json", {"names": ["a"], "category_id": 3}))
+        assert stated.category_id == 3
+        assert read_skeleton(write_json(tmp_path / "c.json", {"categories": [category | {"id": "x"}]})).category_id is None
         assert skeleton.limbs == ((15, 13), (0, 1)) and skeleton.swap[:3] == (0, 2, 1)
         # 2 k of a nose is 0.052, of a hip 0.214 (Ronchi & Perona 2017 state k)
         assert skeleton.sigmas == COCO_SIGMAS and COCO_SIGMAS[0] == 0.026 and COCO_SIGMAS[11] == COCO_SIGMAS[12] == 0.107
@@ -266,6 +273,13 @@ class TestDeepLabCut:
         skeleton = config.open("train").meta.skeleton
         assert skeleton.names == ("snout", "tail") and skeleton.limbs == ((1, 0),)
 
+    def test_limbs_of_the_template_are_told_of(self, tmp_path: Path) -> None:
+        deeplabcut(tmp_path)
+        (tmp_path / "config.yaml").write_text("bodyparts: [tail, snout]\nskeleton: [[tail, snout], [bodypart1, snout]]\n")
+        dataset = keypoints_deeplabcut.Config(root=str(tmp_path), val_fraction=0.5).open("train")
+        left_out = "config.yaml: the limb bodypart1 to snout is left out, as it names no labelled point"
+        assert [note for note in dataset.notes if "limb" in note] == [left_out]
+
     def test_several_animals(self, tmp_path: Path) -> None:
         deeplabcut(tmp_path, several=True)
         config = keypoints_deeplabcut.Config(root=str(tmp_path), val_fraction=0.5)
@@ -397,9 +411,52 @@ class TestSleap:
         config = keypoints_sleap.Config(root=str(path), frames=str(tmp_path / "frames"), predicted=True, val_fraction=0.5)
         assert by_key(config, "video0/000000").points[:, :2].tolist() == [[[1.0, 2.0], [3.0, 4.0]]]
 
+    def test_frames_of_a_video_are_read_exactly(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Frame n has the grey 20 + 20 n; the file keeps frames out of order (B frames), and the labels name another folder."""
+        av = pytest.importorskip("av", reason="av is not installed")
+        monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path / "cache"))
+        with av.open(str(tmp_path / "movie.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"crf": "5", "g": "4", "bf": "2"})
+            stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+            for number in range(10):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 20 + 20 * number, np.uint8), "rgb24")
+                container.mux(stream.encode(frame.reformat(format="yuv420p")))
+            container.mux(stream.encode(None))
+        path = sleap(tmp_path / "a.slp", {"filename": "C:\\lab\\movie.mp4"})
+        config = keypoints_sleap.Config(root=str(path), predicted=True, val_fraction=0.5)
+        greys = {}
+        for split in ("train", "val"):
+            dataset = config.open(split)
+            greys[dataset.key(0)] = float(dataset.sample(0, ["image"])["image"].tensors()[""].float().mean())
+        assert greys == {"video0/000000": pytest.approx(20, abs=4), "video0/000007": pytest.approx(160, abs=4)}
+        assert len([*(tmp_path / "cache").rglob("*.png")]) == 2, "only what is labelled is kept"
+        monkeypatch.setattr(video_frames, "VideoFile", None)
+        assert len(config.open("train")) == 1, "frames in the cache are not decoded again"
+        monkeypatch.setattr(keypoints_sleap, "find_spec", lambda name: None)
+        with pytest.raises(DataError, match=r"in the video C:") as caught:
+            config.open("train")
+        assert "pixelwise[video]" in caught.value.hint and "ffmpeg -i movie.mp4 -start_number 0" in caught.value.hint
+
+    def test_a_damaged_video_is_no_source_of_numbered_frames(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PIXELWISE_CACHE", str(tmp_path / "cache"))
+
+        class Damaged:
+            flaws = ("1 of 9 frames are damaged",)
+
+            def __init__(self, path: Path) -> None: ...
+
+            def __iter__(self) -> Iterator[Shot]:
+                yield Shot(0, 0.0, torch.zeros(3, 4, 4, dtype=torch.uint8), 0)
+
+        monkeypatch.setattr(video_frames, "VideoFile", Damaged)
+        (tmp_path / "movie.mp4").write_bytes(b"x")
+        with pytest.raises(DataError, match="1 of 9 frames are damaged"):
+            video_frames.extracted(tmp_path / "movie.mp4", [0])
+        assert not [*(tmp_path / "cache").rglob("*.png")]
+
     def test_mistakes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = sleap(tmp_path / "a.slp", {"filename": "movie.mp4"})
-        with pytest.raises(DataError, match=r"in the video movie\.mp4") as caught:
+        with pytest.raises(DataError, match=r"in the video movie\.mp4, which is not there") as caught:
             keypoints_sleap.Config(root=str(path)).open("train")
         assert "data.frames" in caught.value.hint
         damaged = tmp_path / "b.slp"

@@ -104,6 +104,19 @@ def test_pckh_divides_by_six_tenths_of_the_diagonal_of_the_heads_box() -> None:
     assert metrics.compute()["pck@0.5_headbox"] == 0.5
 
 
+def test_pckh_by_two_points_of_the_head() -> None:
+    """Head top and neck are 3 and 4 px apart, hence 5; half of that is 2.5, and a point exactly there counts."""
+    norms = norms_of(("neck", "top", "hand", "foot"), head=("top", "0"))
+    assert list(norms) == ["bbox", "head"]
+    metrics = KeypointMetrics(norms)
+    truth = torch.tensor([[[10.0, 10], [13, 6], [50, 50], [60, 60]]])
+    points = truth + torch.tensor([[0.0, 0], [2.5, 0], [0, 2.51], [90, 0]])
+    metrics.update(points, truth, torch.full((1, 4), VISIBLE, dtype=torch.uint8))
+    assert metrics.compute()["pck@0.5_head"] == 0.5
+    with pytest.raises(UsageError, match="'top' has no distance from itself"):
+        norms_of(("neck", "top"), head=("top", "1"))
+
+
 def test_the_cumulative_distribution_reaches_twice_the_threshold() -> None:
     metrics = shifted(KeypointMetrics({"ten": of(10)}), [[0.5, 0.5], [1.0, 1.0], [1.5, 1.5], [9, 9]])
     thresholds, shares = zip(*metrics.curve("ten", points=5), strict=True)

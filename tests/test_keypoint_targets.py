@@ -18,6 +18,7 @@ from pixelwise.codecs.coordinates import CoordinatesCodec
 from pixelwise.codecs.gaussian_heatmaps import GaussianHeatmapsCodec
 from pixelwise.data.augment import Augment
 from pixelwise.data.dataset import Meta
+from pixelwise.data.skeletons import LSP14
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.skeleton import Skeleton, one_sided
@@ -225,3 +226,12 @@ def test_a_wrong_number_of_points_is_named() -> None:
     batch = {"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "person": torch.ones(1, 1, 13, 2)}
     with pytest.raises(DataError, match="13 points in 'person' where 14 have names"):
         task.encode({**batch, "person.presence": torch.ones(1, 1, 13, dtype=torch.uint8)})
+
+
+def test_pckh_is_asked_for_by_a_setting_that_bears_on_no_weight() -> None:
+    task = find_recipe("world_keypoints").override(["task.head=neck,head_top"]).task
+    assert task.head == ("neck", "head_top") and task.answers_with("head")  # type: ignore[attr-defined]
+    made: Any = task.build(Meta(skeleton=LSP14))
+    assert "head" in made.norms and next(iter(made.norms)) == "bbox"
+    with pytest.raises(UsageError, match="no point 'hed'"):
+        find_recipe("world_keypoints").override(["task.head=neck,hed"]).task.build(Meta(skeleton=LSP14))

@@ -17,7 +17,7 @@ import torch
 from test_report import Reader
 from test_tasks import small
 
-from pixelwise import laboratory
+from pixelwise import laboratory, pointing
 from pixelwise.cli import main
 from pixelwise.color.heat import STOPS, heat
 from pixelwise.config import kinds, settings
@@ -54,6 +54,9 @@ SMALL = {
     "vector-to-image": ["scenes=16", "size=48", "channels=4,4,4", "steps=2", "repeats=1"],
     "perceptual": ["scenes=8", "size=64", "width=4", "blocks=1", "look=4", "minutes=0.002", "repeats=1"],
     "colour-l2-vs-classification": ["scenes=8", "size=32", "width=4", "steps=2", "repeats=1", "temperatures=1,0.1"],
+    "gan-objectives": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
+    "patch-size": ["scenes=8", "size=32", "width=4", "minutes=0.001", "layers=0,2"],
+    "cycle": ["scenes=8", "size=32", "width=4", "minutes=0.001"],
     "regression-vs-belief": ["steps=2", "width=4", "tested=32", "repeats=1", "seconds=0.02", "scenes=8"],
 }
 NAMES = list(SMALL)
@@ -195,13 +198,19 @@ def test_descent_for_a_time() -> None:
     assert descent.seconds >= 0.06 and 1 < len(descent.losses) < 10**6
 
 
-def test_a_trial_is_the_engine_s_training(tmp_path: Path) -> None:
-    """The same losses step by step as the whole engine gives for the same recipe."""
-    recipe = small("segmentation").override(["steps=3", "evaluate_every=3"])
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [("segmentation", []), ("translation", []), ("translation", ["task.order=simultaneous"])],
+    ids=["one phase", "two phases", "two at once"],
+)
+def test_a_trial_is_the_engine_s_training(kind: str, last: list[str], tmp_path: Path) -> None:
+    """The same losses of the last phase, step by step, as the whole engine gives for the same recipe."""
+    recipe = small(kind).override(["steps=3", "evaluate_every=3", *last])
     _, descent = train(recipe, Data.of(recipe))
     proceed(start(recipe, tmp_path / "run"))
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    logged = [event["losses"]["cross_entropy"] for event in events if "losses" in event]
+    losses = [event["losses"] for event in events if "losses" in event]
+    logged = [sum(value for name, value in step.items() if name != "discriminator") for step in losses]
     assert descent.losses == pytest.approx(logged, rel=1e-5) and len(logged) == 3
 
 
@@ -259,14 +268,14 @@ def test_errors_of_points_by_hand() -> None:
     """Five points: 1, 2, 3, 4 and 90 px off, in boxes of 100; the mean is carried by the last, the median is not."""
     pixels = torch.tensor([3.0, 1.0, 90.0, 4.0, 2.0])
     errors = torch.stack([pixels, pixels / 100], -1)
-    assert regression_vs_belief.summary(errors) == {
+    assert pointing.summary(errors) == {
         "median error, px": 3.0,
         "mean error, px": 20.0,
         "median error / box": pytest.approx(0.03),
         "within 0.05 of the box": pytest.approx(0.8),
         "within 0.1 of the box": pytest.approx(0.8),
     }
-    curve = regression_vs_belief.cumulative(errors, 6)
+    curve = pointing.cumulative(errors, 6)
     assert [x for x, _ in curve] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
     assert [y for _, y in curve] == pytest.approx([0, 0.8, 0.8, 0.8, 0.8, 0.8])
 
@@ -280,7 +289,7 @@ def test_distances_are_in_the_pictures_own_pixels() -> None:
         truths = [data.task.truth(sample) for sample in samples]
         return [replace(truth, points=truth.points + torch.tensor([3.0, 4.0])) for truth in truths]
 
-    found = regression_vs_belief.distances(data, shifted)
+    found = pointing.distances(data, shifted)
     assert len(found) > 10
     torch.testing.assert_close(found[:, 0], torch.full((len(found),), 5.0))
     sample = data.val.sample(0, data.task.fields)

@@ -9,7 +9,7 @@ from scipy.signal import convolve2d
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pixelwise.geometry.presence import Presence
-from pixelwise.metrics.image import ImageMetrics, luma, ms_ssim, psnr, ssim
+from pixelwise.metrics.image import ImageMetrics, luma, ms_ssim, psnr, similarities, ssim
 from pixelwise.metrics.keypoints import KeypointMetrics, between, box_side, cumulative_error
 from pixelwise.metrics.segmentation import SegmentationMetrics, intersection_over_union
 
@@ -261,6 +261,28 @@ def test_image_metrics_of_bytes_agree_with_skimage():
     found = metrics.compute()
     assert found["ssim_rgb"] == pytest.approx(skimage_ssim(image / 255, original / 255), abs=1e-10)
     assert found["psnr_rgb"] == pytest.approx(peak_signal_noise_ratio(original, image), rel=1e-10)
+
+
+@pytest.mark.parametrize("band", [1, 200 * 4, 200 * 37])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint8), (3, np.uint16), (3, np.float32)])
+def test_large_images_are_measured_in_bands_with_the_same_digits(channels, dtype, band, monkeypatch):
+    """Bands of one row, of an even number and of an odd one; the height is odd at two of the scales."""
+    highest = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    pair = [torch.from_numpy((i * highest).astype(dtype)) for i in images(channels, (187, 200))]
+    whole, parts = ImageMetrics(), ImageMetrics()
+    whole.update(*pair)
+    monkeypatch.setattr("pixelwise.metrics.image.BAND", band)
+    parts.update(*pair)
+    assert len(whole.compute()) == (4 if channels == 1 else 7)
+    assert parts.compute() == pytest.approx(whole.compute(), rel=1e-13)
+
+
+def test_no_more_than_a_band_of_a_large_image_is_float64(monkeypatch):
+    seen = []
+    monkeypatch.setattr("pixelwise.metrics.image.similarities", lambda a, b: seen.append(a.shape) or similarities(a, b))
+    monkeypatch.setattr("pixelwise.metrics.image.BAND", 200 * 30)
+    ImageMetrics().update(*torch.zeros(2, 3, 400, 200, dtype=torch.uint8))
+    assert max(height * width for *_, height, width in seen) == 200 * 40
 
 
 def test_grey_equal_and_small_images():

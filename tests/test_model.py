@@ -207,16 +207,30 @@ def test_names_that_collide_are_all_kept(finished: Finished, tmp_path: Path) -> 
     assert sorted(str(path) for path in (tmp_path / "out").iterdir()) == sorted(targets)
 
 
+def test_answers_for_pictures_of_one_name_do_not_take_each_others_place(finished: Finished, tmp_path: Path) -> None:
+    """Whether they are asked about in one call or in two, the names are the same."""
+    paths = [picture(tmp_path / "in" / name) for name in ("grey.jpg", "grey.png", "other.jpg")]
+    for path in paths:
+        predict_files(finished("segmentation"), [path], tmp_path / "out")
+    apart = {path.name for path in (tmp_path / "out").iterdir()}
+    assert apart == {"grey.jpg.png", "grey.png.png", "other.png"}
+    predict_files(finished("segmentation"), [tmp_path / "in"], tmp_path / "together")
+    assert {path.name for path in (tmp_path / "together").iterdir()} == apart
+
+
 def test_no_image_is_overwritten(finished: Finished, tmp_path: Path, capsys: Capture) -> None:
     """Answers are written among the images: those that would take the place of an image are refused."""
     paths = [picture(tmp_path / "in" / name) for name in ("a.jpg", "a.png", "b.jpg", "c.png")]
     before = {path: path.read_bytes() for path in paths}
     outcome = predict_files(finished("segmentation"), [tmp_path / "in"], tmp_path / "in" / ".." / "in")
     assert {path: path.read_bytes() for path in paths} == before
-    assert [Path(entry["file"]).name for entry in outcome["failed"]] == ["a.jpg", "c.png"]
+    assert [Path(entry["file"]).name for entry in outcome["failed"]] == ["c.png"]
     assert "the answer would overwrite the image" in outcome["failed"][0]["error"]
     assert "hint: choose another folder with out=DIR" in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "in").iterdir()} == {"a.jpg", "a.png", "a.png.png", "b.jpg", "b.png", "c.png"}
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {
+        *("a.jpg", "a.jpg.png", "a.png", "a.png.png"),
+        *("b.jpg", "b.png", "c.png"),
+    }
 
 
 def test_predicting_again_replaces_the_answers_and_does_not_answer_them(finished: Finished, tmp_path: Path) -> None:

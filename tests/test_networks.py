@@ -107,9 +107,19 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "espcn": [{"widths": (4, 2)}],
     "vdsr": [{"depth": 3, "width": 4}],
     "residual_pixel_shuffle": [{"width": 4, "blocks": 1}],
+    "dcgan": [{"width": 4}, {"width": 4, "size": 32}],
+    "dcgan_discriminator": [
+        {"width": 4},
+        {"width": 4, "size": 32, "norm": "none", "spectral_norm": True},
+        {"width": 4, "size": 32, "norm": "group"},
+    ],
+    "residual_generator": [{"width": 4}, {"width": 4, "size": 128}],
+    "residual_discriminator": [{"width": 4}, {"width": 4, "size": 32, "spectral_norm": False}],
 }
 ENLARGING = ("srcnn", "fsrcnn", "espcn", "vdsr", "residual_pixel_shuffle")
 """These put out four sheets per channel, for twice the size."""
+FROM_CODES = ("dcgan", "residual_generator")
+"""These make pictures of one size, of the mean of what they are given."""
 CASES = [(kind, changes) for kind, all_changes in SMALL.items() for changes in all_changes]
 each_case = pytest.mark.parametrize(("kind", "changes"), CASES)
 
@@ -135,6 +145,8 @@ def parameters(network: nn.Module) -> int:
 
 def output_size(kind: str, network: nn.Module, height: int, width: int) -> tuple[int, int]:
     stride = int(network.stride)  # type: ignore[arg-type]
+    if kind in FROM_CODES:
+        return network.size, network.size  # type: ignore[return-value]
     if stride == 0:
         return 1, 1
     if kind == "patchgan":

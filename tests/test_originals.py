@@ -15,9 +15,13 @@ from test_cli import Capture, fails
 from torch import Tensor, nn
 
 from pixelwise.cli import main
+from pixelwise.data.sample import Image, Sample
 from pixelwise.errors import ModelError
+from pixelwise.geometry.frame import Frame
+from pixelwise.model import load
 from pixelwise.nn.networks import patchgan, pix2pix_unet, residual
-from pixelwise.originals import original
+from pixelwise.originals import bring, original
+from pixelwise.predictions.image import ImagePrediction
 
 NORMS = ("batch", "instance", "none")
 
@@ -187,10 +191,17 @@ def test_discriminators_answer_as_theirs(layers: int, norm: str, tmp_path: Path)
         torch.testing.assert_close(found.network(picture), theirs(picture), atol=1e-5, rtol=0)
 
 
-def test_other_channels(tmp_path: Path) -> None:
-    """The colouring model's: L in, a and b out."""
-    path = saved(trained(UNet(7, "batch", True, ends=(1, 2))), tmp_path / "net.pth")
-    assert original(path).channels == (1, 2)
+@pytest.mark.parametrize("ends", [(1, 2), (1, 3), (5, 1)])
+def test_other_channels(ends: tuple[int, int], tmp_path: Path) -> None:
+    """Such as the colouring model's: L in, a and b out."""
+    theirs = trained(UNet(7, "batch", True, ends=ends))
+    path = saved(theirs, tmp_path / "net.pth")
+    assert original(path).channels == ends and bring(path, tmp_path / "model")["predicts"]
+    pixels = torch.randint(0, 256, (ends[0], 128, 128), dtype=torch.uint8)
+    (answer,) = load(tmp_path / "model").predict([Sample("picture", {"a": Image(pixels, Frame.of((128, 128)))})])
+    with torch.no_grad():
+        expected = (as_tested(theirs)(pixels[None] / 127.5 - 1)[0] + 1) * 127.5
+    assert isinstance(answer, ImagePrediction) and (answer.pixels - expected).abs().max() <= 0.501
 
 
 def test_statistics_that_instance_norm_kept_before_torch_0_4_are_left_out(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pixelwise.data.bleeding import bleed
 from pixelwise.data.carried import EVERYTHING, Carried
 from pixelwise.data.images import decode_image
 from pixelwise.data.pictures import read_picture, reading_bytes
+from pixelwise.data.profiles import to_srgb
 from pixelwise.errors import DataError, UsageError
 from pixelwise.geometry.resample import bicubic
 from pixelwise.geometry.tiles import Tile
@@ -276,8 +277,56 @@ def test_grey_follows_its_profile(mode: str) -> None:
     read = read_picture(stored(Image.new("L", (4, 4), 128).convert(mode), icc_profile=data))
     assert (read.pixels.int() - 188).abs().max() <= 1
     assert read.notes == ("grey colours are turned into sRGB through their ICC profile",) and not read.carried.profile
-    deep = read_picture(png(SIXTEEN[..., :1], chunk(b"iCCP", b"x\0\0" + zlib.compress(data))))
-    assert deep.notes == ("the ICC profile of a grey picture of 16 bits is left out",) and not deep.carried.profile
+
+
+CURVES = {
+    "linear": b"curv" + bytes(4) + struct.pack(">I", 0),
+    "gamma 2.2": b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)),
+    "table": b"curv" + bytes(4) + struct.pack(">I5H", 5, 0, 3000, 15000, 37000, 65535),
+    "sRGB": b"para"
+    + bytes(4)
+    + struct.pack(">HH5i", 3, 0, *(round(65536 * v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))),
+    "offset": b"para" + bytes(4) + struct.pack(">HH4i", 2, 0, *(round(65536 * v) for v in (2.0, 0.9, 0.05, 0.05))),
+}
+
+
+@pytest.mark.parametrize("connected", [b"XYZ ", b"Lab "])
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_grey_of_16_bits_follows_its_profile(curve: str, connected: bytes, channels: int) -> None:
+    """At the values that 8 bits have too, LittleCMS agrees to its rounding; in between nothing is lost."""
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    data = profile(b"GRAY", b"mntr", connected, wtpt=white, kTRC=CURVES[curve])
+    ramp = np.arange(65536).reshape(256, 256, 1).astype(np.uint16)
+    values = np.concatenate([ramp, np.full_like(ramp, 65535)], -1)[..., :channels]
+    read = read_picture(png(values, chunk(b"iCCP", b"x\0\0" + zlib.compress(data))))
+    assert read.notes == ("grey colours are turned into sRGB through their ICC profile",) and not read.carried.profile
+    levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    theirs = torch.from_numpy(np.array(to_srgb(data, "L").apply(levels)))[0, :, 0]
+    ours = read.pixels.flatten(1)
+    assert torch.equal(ours[0], ours[1]) and torch.equal(ours[0], ours[2])
+    assert (255 * ours[0][::257] - theirs).abs().max() < 0.51
+    assert len(ours[0].unique()) > 30000
+
+
+@pytest.mark.parametrize("tags", [{}, {"kTRC": b"curv" + bytes(4) + struct.pack(">I", 9)}, {"kTRC": b"none" + bytes(8)}])
+def test_a_grey_profile_of_16_bits_without_a_curve_is_left_out(tags: dict[str, bytes]) -> None:
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    data = profile(b"GRAY", b"mntr", b"XYZ ", wtpt=white, **tags)
+    read = read_picture(png(SIXTEEN[..., :1], chunk(b"iCCP", b"x\0\0" + zlib.compress(data))))
+    assert read.notes == ("its ICC profile cannot be followed and is left out",) and not read.carried.profile
+    assert torch.equal(read.pixels, read_picture(png(SIXTEEN[..., :1])).pixels)
+
+
+def test_an_animation_is_said_to_be_one() -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    for suffix, said in (("GIF", "animation"), ("PNG", "animation"), ("WEBP", "animation"), ("TIFF", "first page")):
+        several = stored(frames[0], suffix, save_all=True, append_images=frames[1:])
+        (told,) = read_picture(several).notes
+        notes: list[str] = []
+        decode_image(several, notes)
+        assert said in told and told in notes, suffix
+        assert not any("first" in text for text in read_picture(stored(frames[0], suffix)).notes)
 
 
 def test_cmyk_without_a_profile_becomes_rgb_and_says_so() -> None:

@@ -485,6 +485,24 @@ def test_people_are_saved_as_coco_results_and_as_openpose_writes_them(tmp_path: 
     assert ours["scores"] == [0.75] and ours["instances"][0] == {"top": [1, 2, 0.5], "middle": [3.5, 4.25, 0.5], "bottom": None}
 
 
+def test_coco_results_name_the_category_that_the_data_stated() -> None:
+    points = torch.zeros(1, 3, 2)
+    mouse = replace(
+        people_in(torch.zeros(3, 8, 8), points, torch.ones(1)), skeleton=STICK.model_copy(update={"category_id": 7})
+    )
+    assert [result["category_id"] for result in mouse.to_coco("1")] == [7]
+
+
+def test_drawn_points_are_as_large_a_share_of_any_picture() -> None:
+    def share(side: int) -> float:
+        points = torch.full((1, len(STICK.names), 2), torch.nan)
+        points[0, 0] = side / 2
+        drawn = people_in(torch.zeros(3, side, side, dtype=torch.uint8), points, torch.ones(1)).render()
+        return float((np.asarray(drawn).max(-1) > 0).mean())
+
+    assert share(3200) == pytest.approx(np.pi / 160**2, rel=0.06) and share(6400) == pytest.approx(share(3200), rel=0.06)
+
+
 def test_identities_are_written_and_coloured() -> None:
     points = torch.tensor([[[4.0, 24.0], [28.0, 24.0], [NAN, NAN]]]).expand(2, 3, 2)
     picture = torch.zeros(3, 32, 32, dtype=torch.uint8)

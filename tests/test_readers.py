@@ -5,6 +5,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -366,6 +367,17 @@ class TestKeypointsCsv:
         train, val = (keypoints_csv.Config(root=str(root), val_fraction=0.5).open(s) for s in ("train", "val"))
         assert sorted(keys(train) + keys(val)) == ["images/0.png", "images/1.png"]
         return train if keys(train) == ["images/0.png"] else val
+
+    @pytest.mark.parametrize("parted", [";", "\t"])
+    @pytest.mark.parametrize("long", [True, False])
+    def test_other_separators_and_decimal_commas(self, tmp_path: Path, parted: str, long: bool) -> None:
+        wide = "file,a_x,a_y,b_x,b_y|0.png,1^5,2,,|1.png,1,2,3,nan"
+        rows = "file,name,x,y|0.png,a,1^5,2|0.png,b,,|1.png,a,1,2|1.png,b,3,nan" if long else wide
+        dataset = self.open(tmp_path, rows.replace(",", parted).replace("^", ",").replace("|", "\n"))
+        field: Any = dataset.sample(0, ["keypoints"])["keypoints"]
+        assert field.points[0, 0].tolist() == [1.5, 2.0] and field.presence.tolist() == [[3, 0]]
+        with pytest.raises(DataError, match=r"'1,234\.5' is not a number"):
+            self.open(tmp_path, f"file{parted}x1{parted}y1\n0.png{parted}1,234.5{parted}2\n")
 
     def test_wide(self, tmp_path: Path) -> None:
         text = "file,left_x,left_y,right_x,right_y\n0.png,1,2,,\n1.png,1,2,3,nan\n"

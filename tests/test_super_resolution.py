@@ -142,6 +142,19 @@ def test_a_picture_smaller_than_one_pixel_of_the_low_resolution(tmp_path: Path) 
         _opened(_folder(tmp_path, a=noise(3, 2, 13), b=noise(6, 6)), scale=3).sample(0, ("image",))
 
 
+def test_the_first_picture_smaller_than_the_crop_is_named(tmp_path: Path) -> None:
+    root = _folder(tmp_path, a=noise(3, 20, 60), b=noise(3, 8, 8))
+    told = []
+    for side in (10, 11):
+        data = _opened(root)
+        made = Batches(data, data.fields, View(size=(side, side), fit="native"), Augment(), 2, 0)
+        _ = made[0], made[1]
+        told.append(data.notes)
+    assert told[0] == []
+    (note,) = told[1]
+    assert "has 30x10 pixels, the crop (view.size) 11x11: the rest of the crop is fill" in note
+
+
 def test_memory_of_pictures_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(low_resolution, "_MEMORY", 3 * 32 * 32 * 5 // 4 + 1)
     opened = low_resolution.Config(source=world.Config(scenes=4, size=(32, 32))).open("train")
@@ -203,6 +216,20 @@ def weights(network: nn.Module) -> int:
 
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "train"),
+    [("srcnn_x2", 2, "t91"), ("fsrcnn_x2", 2, "t91"), ("espcn_x3", 3, "t91"), ("vdsr_x2", 2, "291")],
+)
+def test_presets_have_the_published_pictures_loss_and_structure(name: str, scale: int, train: str) -> None:
+    recipe = find_recipe(f"sr_{name}")
+    kinds = {"srcnn": srcnn.Config(), "fsrcnn": fsrcnn.Config(), "espcn": espcn.Config(), "vdsr": vdsr.Config()}
+    assert recipe.network == kinds[name.partition("_")[0]] and recipe.name == f"sr_{name}"
+    task, data = recipe.task.model_dump(), recipe.data.model_dump()
+    assert (task["scale"], task["loss"], task["channels"], data["scale"]) == (scale, "l2", "y", scale)
+    assert data["source"]["train"] == (("sr_t91",) if train == "t91" else ("sr_t91", "bsds500/train/images"))
+    assert data["degradation"] == Degradation().model_dump()
 
 
 def test_the_published_networks_by_their_counts() -> None:

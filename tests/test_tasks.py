@@ -37,6 +37,10 @@ SMALL = {
         ],
     ),
     "depth": ("world_depth", ["network.width=8", "network.depth=2"]),
+    "generation": (
+        "world_generation",
+        ["network.width=4", "task.discriminator.width=4", "task.noise=8", "task.category=crowd"],
+    ),
     "surface_normals": ("world_normals", ["network.width=8", "network.depth=2"]),
     "segmentation": ("world_segmentation", ["network.width=8", "network.depth=2"]),
     "keypoints": ("world_keypoints", ["network.width=8", "network.depth=2"]),
@@ -65,6 +69,8 @@ COMMON = ["data.scenes=12", "view.size=32x32", "data.size=32x32", "batch_size=4"
 TASK_KINDS = kinds(TASKS)
 ALONE = [kind for kind in TASK_KINDS if kind != "multitask"]
 """Those that encode targets themselves; `multitask` gives each part's encoding a longer name (`test_multitask.py`)."""
+ASKED = [kind for kind in TASK_KINDS if kind != "generation"]
+"""Those that are asked about a picture; what makes pictures from noise is not (`test_generation.py`)."""
 
 
 @lru_cache
@@ -181,7 +187,7 @@ def test_truth_scores_perfectly_and_baselines_run(kind: str) -> None:
         assert sign * measured[name][data.task.primary] < sign * best - 1e-3
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", ASKED)
 @pytest.mark.parametrize("size", [(32, 32), (37, 53), (16, 90), (200, 111)])
 def test_any_size_is_answered_in_its_own_pixels(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
     model = untrained(kind)
@@ -199,7 +205,7 @@ def test_any_size_is_answered_in_its_own_pixels(kind: str, size: tuple[int, int]
         assert saved.size == drawn
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", ASKED)
 def test_path_pillow_array_and_tensor_agree(kind: str, tmp_path: Path) -> None:
     model = untrained(kind)
     pixels = np.random.default_rng(1).integers(0, 256, (40, 48, 3), dtype=np.uint8)
@@ -266,3 +272,10 @@ def test_fields_inputs_and_primary_exist(kind: str) -> None:
     assert set(data.task.deployed) <= set(data.task.networks(small(kind).network))
     result = measure(data.task, data.val, {"truth": lambda s: [data.task.truth(x) for x in s]}, 2)
     assert data.task.primary in result["truth"]
+
+
+def test_a_missing_field_is_named_with_the_setting_that_names_it() -> None:
+    recipe = find_recipe("world_keypoints").override(["data.scenes=8", "task.field=persons"])
+    with pytest.raises(PixelwiseError, match="needs the field 'persons'; world has") as refused:
+        Data.of(recipe)
+    assert refused.value.hint == "choose another data.kind, or name a field that is there with task.field=NAME"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pixelwise.config import Choice
 from pixelwise.errors import UsageError
 from pixelwise.losses.adversarial import Kind, Logits, discriminator_loss, generator_loss, gradient_penalty, r1
+from pixelwise.losses.differentiable_augmentation import Change, Draw, augmented, drawn
 from pixelwise.losses.feature_matching import feature_matching_loss
 from pixelwise.nn.image_pool import ImagePool
 from pixelwise.nn.network import NetworkConfig
@@ -46,6 +47,11 @@ class AdversarialConfig(TaskConfig):
         default=0.0, ge=0, description="weight of looking, inside the discriminator, like the real picture (pix2pixHD: 10)"
     )
     pool: int = Field(default=0, ge=0, description="earlier pictures that a discriminator may be shown again; 0: none")
+    augmentation: tuple[Change, ...] = Field(
+        default=(),
+        description="DiffAugment, for few pictures: what is changed at random in all that the discriminator sees, such as "
+        "colour,translation,cutout; []: nothing",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -88,7 +94,8 @@ def caught(
 ) -> dict[str, Tensor]:
     """Return what the discriminator minimises: `discriminator` and, where they are on, `gradient_penalty` and `r1`.
 
-    The penalties are taken in float32, of this step's pictures.
+    Under `augmentation` real and painted pictures are changed by the same draws; the condition moves as its picture does and
+    keeps its colours. The penalties are taken in float32, of this step's pictures.
 
     Args:
         config: The settings.
@@ -98,16 +105,16 @@ def caught(
         fake: The same, painted; detached here.
         condition: What was translated, (B, D, H, W), where the discriminator sees it too.
     """
-    fake = fake.detach()
+    fake, change = fake.detach(), Changed(config, real)
     shown = _beside(condition, fake)
     if pool is not None:
         assert isinstance(pool, ImagePool)
         shown = pool.exchange(shown)
-    real_logits, fake_logits = together(judge, _beside(condition, real), shown)
+    real_logits, fake_logits = together(judge, change(_beside(condition, real)), change(shown))
     losses = {"discriminator": discriminator_loss(real_logits, fake_logits, config.adversarial, config.halved)}
 
     def verdict(images: Tensor) -> Logits:
-        logits: Logits = judge(_beside(condition, images))
+        logits: Logits = judge(change(_beside(condition, images)))
         return logits
 
     with torch.autocast(real.device.type, enabled=False):
@@ -130,11 +137,12 @@ def deceived(
         fake: The same, painted.
         condition: As for `caught`.
     """
-    shown = _beside(condition, fake)
+    change = Changed(config, real)
+    shown = change(_beside(condition, fake))
     if not config.feature_matching:
         return {"adversarial": generator_loss(judge(shown), config.adversarial)}
     with torch.no_grad():
-        wanted = _scales(judge(_beside(condition, real), every=True))
+        wanted = _scales(judge(change(_beside(condition, real)), every=True))
     found = _scales(judge(shown, every=True))
     inside = feature_matching_loss([maps[:-1] for maps in wanted], [maps[:-1] for maps in found])
     return {
@@ -155,6 +163,22 @@ def require_noise(config: TranslationConfig, generators: Mapping[str, nn.Module]
     """Raise a UsageError if dropout shall be the noise and a generator has none."""
     if config.noise == "dropout" and not all(map(dropouts, generators.values())):
         raise UsageError("task.noise = 'dropout', but the network has none", "train with network.dropout=0.5")
+
+
+class Changed:
+    """DiffAugment with one draw: of a picture (B, C, H, W), or of a condition and the picture behind it."""
+
+    def __init__(self, config: AdversarialConfig, like: Tensor) -> None:
+        self.policy, self.channels = config.augmentation, like.shape[1]
+        self.draw: Draw | None = drawn(len(like), like.device) if self.policy else None
+
+    def __call__(self, shown: Tensor) -> Tensor:
+        """Return what the discriminator sees of it."""
+        if self.draw is None:
+            return shown
+        condition, images = shown[:, : -self.channels], augmented(shown[:, -self.channels :], self.policy, self.draw)
+        moves = [change for change in self.policy if change != "colour"]
+        return torch.cat([augmented(condition, moves, self.draw), images], 1) if condition.shape[1] else images
 
 
 def _beside(condition: Tensor | None, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the words behind `pixelwise predict MODEL` ask for, read before torch is imported."""
+"""What the words behind `pixelwise predict MODEL` and `pixelwise generate MODEL` ask for, read before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pixelwise.errors import UsageError
-from pixelwise.overrides import choice, options, parse_bytes
+from pixelwise.errors import UsageError, did_you_mean
+from pixelwise.overrides import choice, options, parse_bytes, split_override
 
 TILES = ("auto", "exact", "blended")
 PRECISIONS = ("float32", "bfloat16")
@@ -18,6 +18,11 @@ TAKES = (
     f"out=DIR (default: predictions), memory=4GiB, tiles={'|'.join(TILES)}, precision={'|'.join(PRECISIONS)}; of a video: "
     f"track=true, smooth={'|'.join(SMOOTH[1:])}; of a folder with the frames of one: frames=true, fps=N (default: 30); "
     "and of task.* what says how to answer, such as task.flip_test=true"
+)
+
+WISHES = {"count": int, "seed": str, "class": str, "walk": int}
+GENERATE_TAKES = (
+    "count=N (default: 64), seed=N (default: 0), class=NAME (default: each in turn), walk=N (pictures from each to the next)"
 )
 
 
@@ -73,3 +78,30 @@ def asked(words: Sequence[str]) -> Asked:
     memory = parse_bytes(chosen["memory"]) if "memory" in chosen else None
     tiles, precision = choice("tiles", chosen, TILES), choice("precision", chosen, PRECISIONS)
     return Asked(paths, Path(chosen.get("out", "predictions")), memory, tiles, precision, changes, footage)
+
+
+class Wished(NamedTuple):
+    """Pictures from noise: how many, of which seed and class, and in how many steps from each to the next (1: none)."""
+
+    number: int = 64
+    seed: int = 0
+    category: str | None = None
+    walk: int = 1
+
+
+def wished(words: Sequence[str]) -> Wished:
+    """Read the words behind `pixelwise generate MODEL OUT`.
+
+    Raises:
+        UsageError: A setting means nothing.
+    """
+    taken, left = options(words, WISHES)
+    if left:
+        key = split_override(left[0])[0]
+        raise UsageError(f"generate has no setting {key!r}", did_you_mean(key, WISHES) or f"it takes {GENERATE_TAKES}")
+    seed = taken.get("seed", "0")
+    if not seed.isdecimal():
+        raise UsageError(f"seed = {seed!r}: should be a whole number, 0 or more", "for example seed=1")
+    if taken.get("walk", 1) > 1 and taken.get("count", 64) < 2:
+        raise UsageError("a walk needs two pictures to go between", "count=2 or more")
+    return Wished(taken.get("count", 64), int(seed), taken.get("class"), taken.get("walk", 1))

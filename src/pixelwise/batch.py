@@ -17,7 +17,7 @@ from pixelwise.data.channels import READABLE
 from pixelwise.data.images import SKIP_HINT, SUFFIXES
 from pixelwise.errors import DataError, PixelwiseError, UsageError
 from pixelwise.footage import is_video, predict_footage
-from pixelwise.model import Model, Precision, load
+from pixelwise.model import FROM_NOISE, Model, Precision, load
 from pixelwise.nn.tiling import Tiles
 from pixelwise.prediction import Prediction
 from pixelwise.score_maps import DenseClassifier
@@ -66,9 +66,11 @@ def predict_files(
         about it), `videos` (a list of what `predict_footage` returns) and `failed` (a list of `file` and `error`).
 
     Raises:
-        UsageError: There are no score maps of this model.
+        UsageError: There are no score maps of this model, or it makes pictures from noise.
     """
     model = load(folder, memory=memory, tiles=tiles, precision=precision, changes=changes)
+    if model.task.config.from_noise:
+        raise UsageError(FROM_NOISE, f"pixelwise generate {folder} OUT")
     dense = DenseClassifier(model) if maps else None
     videos = [path for path in paths if is_video(path) or (footage.frames and path.is_dir())]
     suffixes = READABLE if model.description.meta.pictures else SUFFIXES
@@ -80,7 +82,7 @@ def predict_files(
     images = {path.resolve() for path, _ in found}
     for path, below in track(found, "predicting", console=console, disable=not console.is_terminal):
         try:
-            target = _free(out / below, taken)
+            target = _free(out / below, taken, _has_twin(path))
             done = _one(model, path, target, images)
             if dense:
                 done["maps"] = _maps(dense, path, _free(target.with_suffix(".maps.png"), taken), images)
@@ -118,9 +120,15 @@ def _unsuffixed(path: Path, taken: set[Path]) -> Path:
     return free.with_name(free.name.removesuffix(".png"))
 
 
-def _free(path: Path, taken: set[Path]) -> Path:
-    """Return `path` as a PNG; where that is taken, with the old suffix kept in the name, then numbered."""
-    names = chain((path.stem, path.name), (f"{path.name}.{n}" for n in count(2)))
+def _has_twin(path: Path) -> bool:
+    """Return whether an image beside `path` differs from it by its suffix alone; a later call may ask for that one."""
+    others = (suffix for suffix in SUFFIXES if suffix != path.suffix.lower())
+    return any(path.with_suffix(suffix).is_file() for other in others for suffix in (other, other.upper()))
+
+
+def _free(path: Path, taken: set[Path], twin: bool = False) -> Path:
+    """Return `path` as a PNG; if it has a twin or that is taken, with the old suffix kept in the name, then numbered."""
+    names = chain(() if twin else (path.stem,), (path.name,), (f"{path.name}.{n}" for n in count(2)))
     target = next(t for t in (path.with_name(f"{name}.png") for name in names) if t not in taken)
     taken.add(target)
     return target

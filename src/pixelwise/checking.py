@@ -6,14 +6,11 @@ Every sample of every split is read once. What is suspicious is named with its r
 from __future__ import annotations
 
 import hashlib
-import html
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +19,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from pixelwise.data.dataset import Dataset, Meta
+from pixelwise.data.duplicates import nearly_same
 from pixelwise.data.sample import Boundaries, Category, Depth, Image, Keypoints, LabelMap, Masks, Normals, Sample, Values
 from pixelwise.data.sample import Field as SampleField
 from pixelwise.data.thumbnails import thumbnail
@@ -29,8 +27,7 @@ from pixelwise.errors import DataError
 from pixelwise.evaluation import evenly
 from pixelwise.geometry.presence import Presence
 from pixelwise.geometry.shapes import shape_distances
-from pixelwise.geometry.skeleton import side_of
-from pixelwise.page import captioned, document, gallery, prose, section, table
+from pixelwise.geometry.skeleton import Skeleton, one_sided, side_of, strange_limbs
 from pixelwise.predictions.keypoints import KeypointsPrediction
 from pixelwise.recipe import Recipe
 from pixelwise.task import Task
@@ -52,6 +49,7 @@ ON_TOP = 0.1
 
 
 UNKNOWN, NOT_LABELLED, ABSENT = "unknown", "points not labelled", "points absent"
+NO_LIMBS = "the skeleton has no limbs: no lines are drawn, and `pose` cannot be trained"
 SIDES = {"left": (40, 110, 255), "right": (30, 200, 80)}
 
 
@@ -111,9 +109,9 @@ def check_data(recipe: Recipe) -> Checked:
         DataError: A split cannot be opened at all, or none of its samples be read.
     """
     config = recipe.data.model_copy(update={"on_error": "skip"})
-    splits = {"train": config.open("train"), "val": config.open("val")}
+    splits = {split: recipe.task.seen(config.open(split), recipe.view) for split in ("train", "val")}
     with suppress(DataError):  # most data has none
-        splits["test"] = config.open("test")
+        splits["test"] = recipe.task.seen(config.open("test"), recipe.view)
     task: Task = recipe.task.build(splits["train"].meta)
     seen, findings = Seen(), list[Finding]()
     for split, dataset in splits.items():
@@ -124,8 +122,10 @@ def check_data(recipe: Recipe) -> Checked:
             seen.keys.append((split, index, sample.key))
     meta = splits["train"].meta
     shares = _shares(seen, meta.skeleton.names)
-    findings += [*_shape_findings(seen, meta), *_duplicates(seen), *_of_the_set(shares)]
+    findings += [*_shape_findings(seen, meta), *_duplicates(seen), *_of_the_set(shares), *_of_the_skeleton(meta.skeleton)]
     notes = dict.fromkeys(note for dataset in splits.values() for note in dataset.notes)
+    if seen.shapes and not meta.skeleton.limbs:
+        notes[NO_LIMBS] = None
     checked = Checked(
         recipe,
         meta,
@@ -258,20 +258,11 @@ def _duplicates(seen: Seen) -> Iterator[Finding]:
         if before != i:
             same.add(i)
             yield _pair(seen, i, before, "the same image")
-    small = torch.stack(seen.thumbnails)
-    small = small - small.mean(1, keepdim=True)
-    size = small.norm(dim=1)
-    small = small / size.clamp(min=1e-6)[:, None]
-    flat = size < 0.01 * small.shape[1] ** 0.5
-    for start in range(0, len(small), COMPARED):
-        alike = small[start : start + COMPARED] @ small.T
-        for row, values in enumerate(alike):
-            i = start + row
-            near = (values[:i] > ALIKE).nonzero()[:, 0].tolist()
-            if near and i not in same and not flat[i]:
-                best = max(near, key=lambda j: float(values[j]))
-                crossing = [j for j in near if seen.keys[j][0] != seen.keys[i][0]]
-                yield _pair(seen, i, crossing[0] if crossing else best, "nearly the same image")
+    near = defaultdict[int, list[int]](list)
+    for i, j in nearly_same(torch.stack(seen.thumbnails), [split for split, _, _ in seen.keys], ALIKE).pairs:
+        near[i].append(j)
+    for i in sorted(near.keys() - same):
+        yield _pair(seen, i, min(near[i], key=lambda j: (seen.keys[j][0] == seen.keys[i][0], j)), "nearly the same image")
 
 
 def _pair(seen: Seen, i: int, j: int, what: str) -> Finding:
@@ -289,6 +280,14 @@ def _of_the_set(shares: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
         for label, share in shares[what].items():
             if share == 0 and label not in ("known", UNKNOWN):
                 yield Finding("all", "", "a class is never there", f"{what}: {label}")
+
+
+def _of_the_skeleton(skeleton: Skeleton) -> Iterator[Finding]:
+    """Yield names with a side and no twin, and limbs that do not fit each other."""
+    for name in one_sided(skeleton):
+        yield Finding("skeleton", "", "a side without its twin", name)
+    for reason, detail in strange_limbs(skeleton):
+        yield Finding("skeleton", "", reason, detail)
 
 
 def _shares(seen: Seen, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -345,56 +344,3 @@ def _mark_sides(picture: PillowImage.Image, people: Tensor, names: Sequence[str]
         for (x, y), name in zip(points.tolist(), names, strict=True):
             if x == x and side_of(name):
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], SIDES[side_of(name)])
-
-
-def contact_sheet(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 8) -> PillowImage.Image:
-    """Return the pictures side by side, each within a square."""
-    sheet = PillowImage.new("RGB", (across * TILE, -(-len(tiles) // across) * TILE), "white")
-    for number, (picture, _) in enumerate(tiles):
-        small = picture.copy()
-        small.thumbnail((TILE - 4, TILE - 4))
-        sheet.paste(small, (number % across * TILE + 2, number // across * TILE + 2))
-    return sheet
-
-
-def write(checked: Checked, out: Path) -> None:
-    """Write `sheet.png`, `check.json` and `index.html` into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    contact_sheet(checked.tiles).save(out / "sheet.png")
-    (out / "check.json").write_text(json.dumps(checked.to_json(), indent=2) + "\n")
-    (out / "index.html").write_text(page(checked))
-
-
-def page(checked: Checked) -> str:
-    """Return everything as one page that needs no other file."""
-    parts = [f"<pre>{html.escape(as_text(checked, 10))}</pre>", *map(prose, checked.notes)]
-    if checked.meta.skeleton.swap:
-        parts.append(prose("Points whose names say left are blue, those that say right are green."))
-    if checked.broken:
-        parts.append(section("Files that cannot be read", *map(prose, checked.broken)))
-    if checked.suspects:
-        rows = [["split", "sample", "reason", "detail"], *map(list, checked.findings)]
-        parts.append(section("Suspicious samples", _gallery(checked.suspects), f"<details>{table(rows)}</details>"))
-    parts.append(section("Samples with their labels, evenly spaced", _gallery(checked.tiles)))
-    for what, shares in checked.shares.items():
-        rows = [["", "share"], *([name, f"{share:.1%}"] for name, share in shares.items())]
-        parts.append(section(what, captioned(table(rows), "over all splits")))
-    return document(f"check of {checked.recipe.data.kind}", "\n".join(parts))
-
-
-def _gallery(tiles: Sequence[tuple[PillowImage.Image, str]], across: int = 4) -> str:
-    return gallery([tiles[i : i + across] for i in range(0, len(tiles), across)])
-
-
-def as_text(checked: Checked, most: int = 5) -> str:
-    """Return what was found in a few lines, at most so many samples for each reason."""
-    samples = ", ".join(f"{count} in {split}" for split, count in checked.counts.items())
-    lines = [f"{sum(checked.counts.values())} samples ({samples}), {len(checked.broken)} files that cannot be read"]
-    by_reason: dict[str, list[Finding]] = defaultdict(list)
-    for finding in checked.findings:
-        by_reason[finding.reason].append(finding)
-    for reason, found in by_reason.items():
-        lines.append(f"{reason}: {len(found)}")
-        lines += [f"  {finding.split}  {finding.key}  {finding.detail}" for finding in found[:most]]
-        lines += [f"  and {len(found) - most} more"] * (len(found) > most)
-    return "\n".join([*lines, *(f"cannot read {text}" for text in checked.broken)])

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pixelwise.asked import asked
+from pixelwise.asked import asked, wished
 from pixelwise.errors import PixelwiseError, UsageError, as_called, did_you_mean
 from pixelwise.instructions import LABORATORY, NETWORKS
 from pixelwise.overrides import choice, options, parse_size, split_override
@@ -78,7 +78,9 @@ def run(words: list[str]) -> int:
         "check": check_data,
         "train": train,
         "evaluate": evaluate,
+        "gallery": gallery,
         "predict": predict,
+        "generate": generate,
         "compare": compare,
         "import": import_original,
         "export": export,
@@ -160,8 +162,8 @@ def check_data(chosen: argparse.Namespace) -> int:
         check(what, pairs)
     elif Path(what).suffix == ".json":
         check_saved(Path(what), pairs)
-    from pixelwise.checking import as_text, write
     from pixelwise.checking import check_data as checked
+    from pixelwise.checking_report import as_text, write
     from pixelwise.recipe import find_recipe
 
     found, out = checked(find_recipe(what).override(pairs)), Path(taken.get("out", "check"))
@@ -210,30 +212,56 @@ def train(chosen: argparse.Namespace) -> int:
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
-    """Print the metrics of a run beside the baselines."""
+    """Print the metrics of a run beside the baselines, and what else is asked of its pictures."""
+    taken, pairs = options(chosen.pairs, {"split": str, "limit": int, "segmenter": str, "features": str, "classifier": str})
+    _require_run(chosen.run, pairs)
+    from pixelwise.evaluation import evaluate as measured
+    from pixelwise.evaluation import text_table
+    from pixelwise.judges import as_text, judges
+    from pixelwise.run import open_run
+
+    split, limit = taken.get("split", "val"), taken.get("limit")
+    model, train_data, data = open_run(Path(chosen.run), split, pairs)
+    asked_for = judges(model, data, limit, *map(taken.get, ("segmenter", "features", "classifier")))
+    result, _ = measured(model, train_data, data, split, limit)
+    for name, judge in asked_for.items():
+        result[name] = judge.scores(model, train_data, data, split, limit)
+    if chosen.json:
+        _print_json(result)
+    else:
+        print("\n\n".join([text_table(result), *(as_text(name, result[name]) for name in asked_for)]))
+    return 0
+
+
+def gallery(chosen: argparse.Namespace) -> int:
+    """Write a page of what a run answers to the samples of a split."""
     taken, pairs = options(chosen.pairs, {"split": str, "limit": int})
-    if not (Path(chosen.run) / "recipe.json").is_file():
-        hint = _nearby(Path(chosen.run)) or "pixelwise train makes one"
-        raise UsageError(f"no run in {chosen.run}: it holds no recipe.json", hint)
+    _require_run(chosen.run, pairs)
+    from pixelwise.gallery import make
+    from pixelwise.run import open_run
+
+    split = taken.get("split", "val")
+    model, _, data = open_run(Path(chosen.run), split, pairs)
+    made = make(model, data, f"{model.description.recipe}, {split}", Path(chosen.out), taken.get("limit"))
+    if chosen.json:
+        _print_json(made)
+    else:
+        print(f"{made['samples']} of {made['of']} samples\nSaved  {chosen.out}/ (index.html)")
+    return 0
+
+
+def _require_run(run: str, pairs: Sequence[str]) -> None:
+    """Check that there is a run and that the settings are those that can change after training."""
+    if not (Path(run) / "recipe.json").is_file():
+        hint = _nearby(Path(run)) or "pixelwise train makes one"
+        raise UsageError(f"no run in {run}: it holds no recipe.json", hint)
     for key, _ in map(split_override, pairs):
         if key.partition(".")[0] not in ("data", "task"):
             what = f"evaluate cannot change {key!r}: the model is trained"
             raise UsageError(what, "it takes split, limit, data.*, and of task.* what says how to answer")
     from pixelwise.index import check_saved
 
-    check_saved(Path(chosen.run) / "recipe.json", pairs)
-    from pixelwise.evaluation import evaluate as measured
-    from pixelwise.evaluation import text_table
-    from pixelwise.run import open_run
-
-    split = taken.get("split", "val")
-    model, train_data, data = open_run(Path(chosen.run), split, pairs)
-    result, _ = measured(model, train_data, data, split, taken.get("limit"))
-    if chosen.json:
-        _print_json(result)
-    else:
-        print(text_table(result))
-    return 0
+    check_saved(Path(run) / "recipe.json", pairs)
 
 
 def predict(chosen: argparse.Namespace) -> int:
@@ -257,6 +285,20 @@ def predict(chosen: argparse.Namespace) -> int:
         in_part = f"  in part: {flawed}" if flawed else ""
         print(f"predicted: {done} (in {outcome['out']}){in_part}  failed: {len(outcome['failed'])}")
     return 1 if outcome["failed"] or flawed else 0
+
+
+def generate(chosen: argparse.Namespace) -> int:
+    """Write pictures from noise."""
+    wishes = wished(chosen.pairs)
+    folder = _model_folder(chosen.model)
+    from pixelwise.generating import generate_files
+
+    made = generate_files(folder, Path(chosen.out), wishes)
+    if chosen.json:
+        _print_json(made)
+    else:
+        print(f"made: {made['count']} pictures\nSaved  {made['out']}/ (grid.png, generated.json)")
+    return 0
 
 
 def compare(chosen: argparse.Namespace) -> int:

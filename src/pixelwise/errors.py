@@ -46,7 +46,7 @@ class TrainingError(PixelwiseError):
 def as_called(text: str) -> str:
     """Return `text` with its commands written the way this program was called: `./pw train`, not `pixelwise train`."""
     called = os.environ.get("PIXELWISE_COMMAND", "pixelwise")
-    verbs = "list|describe|check|train|evaluate|predict|compare|import|export|demo|lab|analyse|doctor"
+    verbs = "list|describe|check|train|evaluate|predict|generate|compare|import|export|demo|lab|analyse|doctor"
     return re.sub(rf"\bpixelwise(?= +(?:{verbs})\b)", lambda _: called, text)
 
 

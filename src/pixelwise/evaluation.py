@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.thumbnails import LIMIT
 from pixelwise.model import Model
 from pixelwise.prediction import Prediction
-from pixelwise.task import Metrics, Task
+from pixelwise.task import Metrics, Predictor
 
 BATCH = 8
 WIDEST = 8
 """Columns of a table for the terminal."""
 Predict = Callable[[Sequence[Sample]], list[Prediction]]
+
+
+class Judge(Protocol):
+    """Says how good predictions are: a task, by its own metrics, or what looks at them otherwise; attributes as of a task."""
+
+    fields: tuple[str, ...]
+    primary: str
+    minimised: bool
+
+    def metrics(self) -> Any:
+        """Return an empty accumulator."""
+        ...
+
+    def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
+        """Take a prediction and its sample into an accumulator."""
+        ...
 
 
 def evenly(count: int, limit: int | None) -> list[int]:
@@ -24,50 +41,71 @@ def evenly(count: int, limit: int | None) -> list[int]:
     return [i * count // kept for i in range(kept)]
 
 
-def accumulate(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Metrics]:
+def accumulate(judge: Judge, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Metrics]:
     """Return the filled accumulator of each predictor over the data set, every sample read once.
 
     Args:
-        task: Whose metrics.
+        judge: Whose metrics.
         dataset: Samples with their truth, at their original size.
         predictors: By name; each turns samples into predictions.
         limit: Measure on so many samples, evenly spaced; None means all.
     """
-    metrics = {name: task.metrics() for name in predictors}
+    metrics = {name: judge.metrics() for name in predictors}
     indices = evenly(len(dataset), limit)
     for start in range(0, len(indices), BATCH):
-        samples = [dataset.sample(i, task.fields) for i in indices[start : start + BATCH]]
+        samples = [dataset.sample(i, judge.fields) for i in indices[start : start + BATCH]]
         for name, predict in predictors.items():
             for prediction, sample in zip(predict(samples), samples, strict=True):
-                task.score(metrics[name], prediction, sample)
+                judge.score(metrics[name], prediction, sample)
     return metrics
 
 
-def measure(task: Task, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
+def measure(judge: Judge, dataset: Dataset, predictors: dict[str, Predict], limit: int | None = None) -> dict[str, Any]:
     """Return the metrics of each predictor; arguments as for `accumulate`."""
-    return {name: metric.compute() for name, metric in accumulate(task, dataset, predictors, limit).items()}
+    return {name: metric.compute() for name, metric in accumulate(judge, dataset, predictors, limit).items()}
+
+
+def each(predictor: Predictor) -> Predict:
+    """Return a predictor for several samples at once."""
+    return lambda samples: [predictor(sample) for sample in samples]
 
 
 def evaluate(
-    model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None
+    model: Model,
+    train: Dataset,
+    dataset: Dataset,
+    split: str,
+    limit: int | None = None,
+    judge: Judge | None = None,
+    beside: Mapping[str, Predict] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], Metrics]:
     """Measure the model and its task's baselines.
+
+    Args:
+        model: What is measured.
+        train: What the baselines are fitted to.
+        dataset: What is measured on.
+        split: What that is called.
+        limit: Measure on so many samples, evenly spaced; None means all.
+        judge: Whose metrics, if not the task's own.
+        beside: Further predictors, that stand before the baselines.
 
     Returns:
         `metrics` (ours), `baselines` (by name), and `protocol`, which says what the numbers mean; and our accumulator.
     """
-    task = model.task
-    predictors: dict[str, Predict] = {"ours": model.predict}
-    for name, predictor in task.baselines(train).items():
-        predictors[name] = lambda samples, one=predictor: [one(sample) for sample in samples]  # type: ignore[misc]
-    accumulated = accumulate(task, dataset, predictors, limit)
+    task, judge = model.task, judge or model.task
+    task.acquaint(train)
+    predictors: dict[str, Predict] = {"ours": model.predict, **beside}
+    predictors |= {name: each(predictor) for name, predictor in task.baselines(train).items()}
+    accumulated = accumulate(judge, dataset, predictors, limit)
     measured = {name: metric.compute() for name, metric in accumulated.items()}
     result = {
         "recipe": model.description.recipe,
         "metrics": measured.pop("ours"),
         "baselines": measured,
-        "primary": task.primary,
-        "minimised": task.minimised,
+        "primary": judge.primary,
+        "minimised": judge.minimised,
+        "references": list(task.references),
         "protocol": {
             "split": split,
             "samples": len(evenly(len(dataset), limit)),
@@ -81,10 +119,11 @@ def evaluate(
 
 
 def beats_baselines(result: dict[str, Any]) -> bool:
-    """Return whether our primary metric is better than that of every baseline."""
+    """Return whether our primary metric is better than that of every baseline that is no mere reference."""
     name, sign = result["primary"], -1 if result["minimised"] else 1
     ours = result["metrics"].get(name)
-    theirs = [metrics[name] for metrics in result["baselines"].values() if name in metrics]
+    beaten = [metrics for title, metrics in result["baselines"].items() if title not in result.get("references", ())]
+    theirs = [metrics[name] for metrics in beaten if name in metrics]
     return ours is not None and all(sign * ours > sign * value for value in theirs)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ OTHERS = ((3, 13, 22), (1, -9, -4))
 LARGEST = 2**16
 """Sides for which a graph must hold, at least."""
 AXES = ("batch", "height", "width")
+Differences = dict[str, dict[str, float]]
+"""By the size of the input, of each output the largest difference from torch."""
 
 
 class Graph(nn.Module):
@@ -104,6 +106,8 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
     model = load(folder)
     task = model.task
     golden = self_test(folder)
+    if task.config.from_noise:
+        return _generator(model, golden, out, opset)
     if len(task.inputs) != 1:
         raise UsageError(f"{folder} reads {' and '.join(task.inputs)}; only what reads one picture can be exported")
     if task.inputs[0] in model.description.meta.pictures:
@@ -121,14 +125,7 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
     made, least = _onnx(graph, name, list(expected), pixels, opset)
     reach = "0 to 255" if input_type == "uint8" else "0 to 1"
     _describe(made, {**about(model), "input": input_type, "range": reach, "size_least": least})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(made.SerializeToString())
-        differences = _checked(temporary, graph, name, pixels, expected)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    differences = _kept(made, out, lambda path: _checked(path, graph, name, pixels, expected))
     sides = {value.name: _axes(value) for value in (*made.graph.input, *made.graph.output)}
     return {
         "file": str(out),
@@ -136,6 +133,67 @@ def export(folder: Path, out: Path, opset: int = OPSETS[0], input_type: InputTyp
         "opset": opset,
         "input": {name: sides[name], "type": input_type},
         "outputs": {output: sides[output] for output in expected},
+        "differences": differences,
+    }
+
+
+def _kept(made: Any, out: Path, check: Callable[[Path], Differences]) -> Differences:
+    """Write the graph; the file gets its name only after `check` has found nothing wrong with it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(made.SerializeToString())
+        differences = check(temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return differences
+
+
+class CodesGraph(nn.Module):
+    """What is exported of a model that makes pictures from noise: `noise` float32 `(B, N)`, maybe the class int64 `(B,)`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.task: Task = model.task
+        self.networks, self.size = model.networks, model.description.view.size
+
+    def forward(self, *codes: Tensor) -> tuple[Tensor, ...]:
+        """Return the answers in the order of their names."""
+        encoded = self.task.encode(dict(zip(self.task.inputs, codes, strict=True)))
+        return tuple(self.task.answers(self.task.respond(dict(self.networks.items()), encoded), self.size).values())
+
+
+def _generator(model: Model, golden: Mapping[str, Tensor], out: Path, opset: int) -> dict[str, Any]:
+    """Write a model that makes pictures from noise; as `export`, but only the batch is dynamic."""
+    task, graph = model.task, CodesGraph(model).eval()
+    names, one = list(task.inputs), [golden[f"input.{name}"] for name in task.inputs]
+    several = [torch.cat([code, code.flip(-1), code]) for code in one]
+    sides = tuple({0: torch.export.Dim.DYNAMIC} for _ in one)
+    outputs = list(task.units())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own code uses what torch has deprecated
+        program = torch.export.export(graph, tuple(several), dynamic_shapes=(sides,), strict=False)
+        written = torch.onnx.export(
+            program, input_names=names, output_names=outputs, opset_version=opset, dynamo=True, verbose=False
+        )
+    assert written is not None
+    made = written.model_proto
+    _name_axes(made.graph, AXES[:1])
+    _describe(made, {**about(model), "input": "float32", "range": "N(0, 1)"})
+    with torch.inference_mode():
+        cases = {
+            f"batch {len(codes[0])}": (dict(zip(names, codes, strict=True)), dict(zip(outputs, graph(*codes), strict=True)))
+            for codes in (one, several)
+        }
+    differences = _kept(made, out, lambda path: _compared(path, cases))
+    shapes = {value.name: _axes(value) for value in (*made.graph.input, *made.graph.output)}
+    return {
+        "file": str(out),
+        "bytes": out.stat().st_size,
+        "opset": opset,
+        "input": {**{name: shapes[name] for name in names}, "type": "float32"},
+        "outputs": {name: shapes[name] for name in outputs},
         "differences": differences,
     }
 
@@ -240,30 +298,36 @@ def _describe(made: Any, known: Mapping[str, Any]) -> None:
         made.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
 
 
-def _checked(
-    path: Path, graph: Graph, name: str, pixels: Tensor, expected: Mapping[str, Tensor]
-) -> dict[str, dict[str, float]]:
-    """Compare onnxruntime with the self-test's answers, and with torch at other sizes and batches.
-
-    Raises:
-        ModelError: They differ, or onnxruntime cannot run the file.
-    """
-    import onnxruntime
-
+def _checked(path: Path, graph: Graph, name: str, pixels: Tensor, expected: Mapping[str, Tensor]) -> Differences:
+    """Compare onnxruntime with the self-test's answers, and with torch at other sizes and batches."""
     height, width = pixels.shape[-2:]
     cases = [(pixels, expected)]
     with torch.inference_mode():
         for batch, down, right in OTHERS:
             other = _varied(pixels, batch, max(height + down, 5), max(width + right, 5))
             cases.append((other, graph.answers(other)))
+    return _compared(path, {"x".join(map(str, (len(p), *p.shape[-2:]))): ({name: p}, wanted) for p, wanted in cases})
+
+
+def _compared(path: Path, cases: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> Differences:
+    """Compare onnxruntime's answers with torch's.
+
+    Args:
+        path: The ONNX file.
+        cases: By their size, what goes in and what should come out, both by name.
+
+    Raises:
+        ModelError: They differ, or onnxruntime cannot run the file.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    differences: dict[str, dict[str, float]] = {}
+    differences: Differences = {}
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for seen, wanted in cases:
-            found = session.run(list(wanted), {name: seen.numpy()})
-            size = "x".join(map(str, (len(seen), *seen.shape[-2:])))
+        for size, (seen, wanted) in cases.items():
+            found = session.run(list(wanted), {name: tensor.numpy() for name, tensor in seen.items()})
             differences[size] = {k: difference(a, b) for a, (k, b) in zip(found, wanted.items(), strict=True)}
     except Exception as error:  # onnxruntime has a class for every kind of failure
         raise ModelError(f"onnxruntime cannot run the exported graph: {_reason(error)}") from error

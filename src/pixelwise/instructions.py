@@ -11,6 +11,7 @@ first steps:
   pixelwise train runs/camvid-1               resume a run that was stopped
   pixelwise evaluate runs/camvid-1            measure it beside trivial baselines
   pixelwise predict runs/camvid-1 photo.jpg   use it
+  pixelwise generate runs/faces-1 pictures    pictures from noise, where that is what was learned
   pixelwise compare predictions originals     PSNR, SSIM and more of pictures against those of the same names
   pixelwise import latest_net_G.pth facades   a generator of pytorch-CycleGAN-and-pix2pix as a model
   pixelwise export runs/camvid-1 camvid.onnx  one file that runs without pixelwise

@@ -59,6 +59,12 @@ anything twice, and it says where.""",
 belief, and both are there.""",
         ("regression-vs-belief", "colour-l2-vs-classification", "perceptual"),
     ),
+    "Two players": (
+        """Where nobody can write down what makes a picture right, a second network can learn to tell, and the first to
+please it. What does such a judge add to a loss on pixels, how much should it see at once, and what ties the answer to the
+question if there are no pairs?""",
+        ("gan-objectives", "patch-size", "cycle"),
+    ),
 }
 """The order in which the experiments tell their story: chapters with their opening words; others come at the end."""
 

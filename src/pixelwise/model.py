@@ -6,6 +6,7 @@ holds one input and the outputs it gave when saved, checked on every load. Nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -40,6 +41,7 @@ from pixelwise.stored import COPY_HINT, Description, deployed, first_line, folde
 from pixelwise.task import BAND, PixelTask, Task
 
 TOLERANCE = 1e-3
+FROM_NOISE = "this model makes pictures from noise and reads none"
 PIXELS_HINT = "pass uint8, or floats in [0, 1]"
 WHOLE = 2**20
 """Pixels up to which a batch is seen whole without asking what memory it takes."""
@@ -82,8 +84,10 @@ class Model:
 
         Raises:
             DataError: The image cannot be read or is not RGB or grey.
-            UsageError: It does not fit into `memory`.
+            UsageError: It does not fit into `memory`, or the model makes pictures from noise.
         """
+        if self.task.config.from_noise:
+            raise UsageError(FROM_NOISE, "pixelwise generate RUN OUT")
         name = self.task.inputs[0]
         coloured = name not in self.description.labels_in and self._pixels(name).channels == 3
         if self.task.keeps and coloured and isinstance(image, str | Path | PillowImage.Image) and not _is_array(image):
@@ -182,7 +186,8 @@ class Model:
         frame = seen[self.task.inputs[0]].frame
         give_back()
         if not isinstance(self.task, PixelTask):
-            plan = self._plan(frame.size, self._tiling.assembled(frame.size))
+            held = self._tiling.assembled(frame.size) + self.task.encoding * math.prod(frame.size)
+            plan = self._plan(frame.size, held)
             (decoded,) = self.task.decode(self.outputs(collate([seen]), plan), [sample], [frame])
             whole: Prediction = replace(decoded, notes=(*decoded.notes, *plan.notes))
             return whole

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pixelwise.data.augment import View
-from pixelwise.data.dataset import Meta
+from pixelwise.data.dataset import Meta, Pixels
 from pixelwise.data.sample import Image, Sample
 from pixelwise.errors import ModelError
 from pixelwise.geometry.frame import Frame
@@ -183,7 +183,7 @@ def _listed(weights: Weights, names: list[str]) -> str:
 
 
 def bring(path: Path, out: Path, statistics: Statistics = "picture") -> dict[str, Any]:
-    """Write a folder: a model where the checkpoint translates RGB pictures, else `network.json` and `network.safetensors`.
+    """Write a folder: a model of a generator, of a discriminator `network.json` and `network.safetensors`.
 
     Args:
         path: The checkpoint.
@@ -198,17 +198,12 @@ def bring(path: Path, out: Path, statistics: Statistics = "picture") -> dict[str
     """
     found = original(path, statistics)
     settings, (before, after) = found.config.model_dump(mode="json"), found.channels
-    predicts = found.config.kind != "patchgan" and found.channels == (3, 3)
-    if predicts:
-        use = f"pixelwise predict {out} IMAGE..."
-    elif found.config.kind == "patchgan":
-        use = "it judges pictures and makes none"
-    else:
-        use = "pixelwise predict takes generators from 3 to 3 channels"
+    predicts = found.config.kind != "patchgan"
+    use = f"pixelwise predict {out} IMAGE..." if predicts else "it judges pictures and makes none"
     chosen = ", ".join(f"{key} {settings[key]}" for key in ("width", "depth", "blocks", "layers", "norm") if key in settings)
     says = f"{found.config.kind} ({chosen}), {before} to {after} channels; {use}"
     if predicts:
-        _model(found).save(out, _example(), _card(path, found))
+        _model(found).save(out, _example(before), _card(path, found))
     else:
         out.mkdir(parents=True)
         (out / NETWORK_ALONE).write_text(
@@ -221,15 +216,16 @@ def bring(path: Path, out: Path, statistics: Statistics = "picture") -> dict[str
 
 
 def _model(found: Original) -> Model:
+    meta = Meta(pictures={side: Pixels(channels=count) for side, count in zip("ab", found.channels, strict=True) if count != 3})
     description = Description(
-        recipe="import", task=translation.Config(), network=found.config, meta=Meta(), view=View(size=SIZE, fit="native")
+        recipe="import", task=translation.Config(), network=found.config, meta=meta, view=View(size=SIZE, fit="native")
     )
     task = description.task.build(description.meta)
     return Model(description, task, {"generator": found.network})
 
 
-def _example() -> Sample:
-    pixels = torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def _example(channels: int) -> Sample:
+    pixels = torch.randint(0, 256, (channels, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return Sample("noise", {"a": Image(pixels, Frame.of(SIZE))})
 
 

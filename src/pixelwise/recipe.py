@@ -32,6 +32,8 @@ class TaskConfig(Config):
 
     answering: ClassVar[tuple[str, ...]] = ()
     """Settings that say how to answer or to measure, and nothing about what is learned: they can be changed after training."""
+    from_noise: ClassVar[bool] = False
+    """Whether pictures are made from noise: then nothing can be predicted for a picture."""
     kind: str
 
     def answers_with(self, key: str) -> bool:
@@ -45,6 +47,10 @@ class TaskConfig(Config):
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""
         return importlib.import_module(type(self).__module__).Task(self, meta)
+
+    def seen(self, dataset: Dataset, view: View) -> Dataset:
+        """Return the data as this task sees it; by default as it is."""
+        return dataset
 
     def settled(self, train: Dataset) -> Self:
         """Return these settings with what only the training data can tell filled in; by default there is nothing such.

@@ -19,13 +19,22 @@ from pixelwise.page import table as html_table
 from pixelwise.recipe import Recipe
 
 STRIPS = 6
+PICTURES = "pictures"
+"""Within a run's folder: what the same samples looked like while it was trained, by step."""
+EARLIER = 8
+SHOWN = ("input, truth, ours", "made from noise")
+COLUMNS = 8
+"""Pictures in a row where nothing stands beside them."""
 HEIGHT = 160
 Strip = list[PillowImage.Image]
 
 
 def strips(model: Model, dataset: Dataset, count: int = STRIPS) -> list[Strip]:
-    """Return `count` rows of pictures, evenly spaced over the data set: input, truth, ours."""
+    """Return `count` rows of pictures, evenly spaced over the data set: input, truth, ours; from noise only ours, in a grid."""
     task = model.task
+    if task.config.from_noise:
+        made = model.predict([dataset.sample(i, task.fields) for i in evenly(len(dataset), count * COLUMNS)])
+        return [[one.render() for one in made[i : i + COLUMNS]] for i in range(0, len(made), COLUMNS)]
     rows = []
     for i in evenly(len(dataset), count):
         sample = dataset.sample(i, task.fields)
@@ -74,7 +83,7 @@ class Report:
         pictures: dict[str, PillowImage.Image],
     ) -> Report:
         """Gather the report of the run in `folder`; `pictures` have captions as keys."""
-        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures)
+        return cls(recipe, result, rows, list(read(folder / "metrics.jsonl")), pictures | earlier(folder))
 
     def section(self) -> str:
         """Return the run as an HTML section."""
@@ -82,7 +91,7 @@ class Report:
         return f"""<section><h2>{html.escape(self.recipe.name)}</h2>
 {html_table(table(self.result), ["ours"])}{verdict}
 <p class="note">{html.escape(protocol_line(self.result))}. {self.recipe.steps} steps, {self.result["seconds"]:.0f} s.</p>
-<p class="note">input, truth, ours:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
+<p class="note">{SHOWN[self.recipe.task.from_noise]}:</p><div class="strips">{"".join(map(_strip, self.strips))}</div>
 {self._parts()}{"".join(captioned(figure(p, "", 1024), caption) for caption, p in self.pictures.items())}
 <p class="note">while training (metrics on at most 64 samples of val):</p>{_curves(self.events)}
 <details><summary>the recipe</summary><pre>{html.escape(self.recipe.model_dump_json(indent=2))}</pre></details></section>"""
@@ -94,6 +103,18 @@ class Report:
     def page(self) -> str:
         """Return the run as a whole page."""
         return page(self.recipe.name, [self])
+
+
+def earlier(folder: Path) -> dict[str, PillowImage.Image]:
+    """Return what was drawn while the run in `folder` was trained, at most 8 pictures evenly spaced, by caption."""
+    drawn = sorted(path for path in (folder / PICTURES).glob("*.png") if path.stem.isdigit())
+    chosen = [drawn[i] for i in evenly(len(drawn), EARLIER)]
+    return {f"after {int(path.stem)} steps": _opened(path) for path in chosen}
+
+
+def _opened(path: Path) -> PillowImage.Image:
+    with PillowImage.open(path) as picture:
+        return picture.copy()
 
 
 def page(title: str, reports: Sequence[Report]) -> str:

@@ -29,13 +29,23 @@ from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageErro
 from pixelwise.evaluation import beats_baselines, evaluate, measure, text_table
 from pixelwise.model import Model, load
 from pixelwise.recipe import Recipe
-from pixelwise.report import Report, sheet, strips, views
+from pixelwise.report import PICTURES, Report, sheet, strips, views
 from pixelwise.seeds import mixed
 from pixelwise.stored import Description
 from pixelwise.task import Task
 
 WATCHED = 64
 """Samples measured during training; the final figures use all of them."""
+USE = """```python
+import pixelwise as pw
+prediction = pw.load("path/to/this/folder")("picture.jpg")
+prediction.save("answer.png")
+```
+"""
+USE_OF_NOISE = """```
+pixelwise generate path/to/this/folder pictures count=64 seed=0
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -49,20 +59,25 @@ class Data:
     @classmethod
     def of(cls, recipe: Recipe, *, settled: bool = False) -> Data:
         """Open the data of a recipe and build its task; of one that is `settled`, the training data is asked nothing more."""
-        train, val = recipe.data.open("train"), recipe.data.open("val")
+        train, val = opened(recipe, "train"), opened(recipe, "val")
         same_meaning(train.meta, val.meta, "val")
         task: Task = recipe.task.build(train.meta)
         missing = [name for name in task.fields if name not in train.fields]
         if missing:
             what = f"{recipe.task.kind} needs the field {missing[0]!r}; {recipe.data.kind} has {', '.join(train.fields)}"
-            hint = train.missing.get(missing[0], "choose another data.kind, or name the field in the task's settings")
-            raise UsageError(what, hint)
+            known = train.missing.get(missing[0], "")
+            raise UsageError(what, "; or ".join(filter(None, (known, task.lacking(missing[0])))))
         task.check(recipe.view, recipe.augment)
         return cls(train, val, task if settled else recipe.task.settled(train).build(train.meta))
 
     def settled(self, recipe: Recipe) -> Recipe:
         """Return the recipe with what only the training data could tell filled into the task's settings."""
         return recipe.model_copy(update={"task": self.task.config})
+
+
+def opened(recipe: Recipe, split: str) -> Dataset:
+    """Return the data of `split` as the recipe's task sees it."""
+    return recipe.task.seen(recipe.data.open(split), recipe.view)
 
 
 def same_meaning(expected: Meta, found: Meta, where: str) -> None:
@@ -194,6 +209,12 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
         metrics: dict[str, float] = measure(task, data.val, {"ours": model.predict}, WATCHED)["ours"]
         return {name: value for name, value in metrics.items() if "/" not in name}
 
+    def draw(deployed: Mapping[str, nn.Module], step: int) -> None:
+        drawn = sheet(strips(Model(description, task, deployed), data.val))
+        if rank == 0:
+            (folder / PICTURES).mkdir(exist_ok=True)
+            drawn.save(folder / PICTURES / f"{step:06d}.png")
+
     def better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
         a, b = new.get(task.primary), old.get(task.primary)
         return b is None if a is None or b is None else (a < b if task.minimised else a > b)
@@ -219,7 +240,7 @@ def trained(folder: Path, recipe: Recipe, data: Data) -> Model:
     one = Batches(source, task.fields, recipe.view, recipe.augment, 1, seed, inputs=task.inputs, pads=task.pads)
     if text := warning(trainer, lambda: one[0]):
         trainer.progress.event(f"warning: {text}")
-    trainer.run(watch, better)
+    trainer.run(watch, better, draw)
     return Model(description, task, saved(folder, recipe, task))
 
 
@@ -265,12 +286,15 @@ def conclude(folder: Path, recipe: Recipe, data: Data, model: Model) -> Report:
 def summary(folder: Path) -> str:
     """Return what a finished run says of itself on the terminal."""
     result = json.loads((folder / "evaluation.json").read_text())
+    made = Recipe.load(folder / "recipe.json").task.from_noise
+    following = f"generate {folder} OUT" if made else f"predict {folder} IMAGE"
     verdict = "" if beats_baselines(result) else "\nThe network does not beat every trivial baseline."
-    return f"{text_table(result)}{verdict}\nSaved  {folder}/ (report.html, model/)\nNext   pixelwise predict {folder} IMAGE"
+    return f"{text_table(result)}{verdict}\nSaved  {folder}/ (report.html, model/)\nNext   pixelwise {following}"
 
 
 def card(recipe: Recipe, result: dict[str, Any]) -> str:
     """Return the model card."""
+    use = USE_OF_NOISE if recipe.task.from_noise else USE
     return f"""# {recipe.name}
 
 Task: {recipe.task.kind}. Trained with pixelwise {__version__} for {recipe.steps} steps; the recipe is in `../recipe.json`.
@@ -279,12 +303,7 @@ Task: {recipe.task.kind}. Trained with pixelwise {__version__} for {recipe.steps
 {text_table(result)}
 ```
 
-```python
-import pixelwise as pw
-prediction = pw.load("path/to/this/folder")("picture.jpg")
-prediction.save("answer.png")
-```
-"""
+{use}"""
 
 
 def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model, Dataset, Dataset]:
@@ -298,7 +317,7 @@ def open_run(folder: Path, split: str, pairs: Sequence[str] = ()) -> tuple[Model
     changes = [pair for pair in pairs if not pair.startswith("data.")]
     recipe = Recipe.load(folder / "recipe.json").override(pairs)
     model = load(folder, device=str(default_device()), changes=changes)
-    train, data = recipe.data.open("train"), recipe.data.open(split)
+    train, data = opened(recipe, "train"), opened(recipe, split)
     for name, dataset in (("train", train), (split, data)):
         same_meaning(model.description.meta, dataset.meta, name)
     return model, train, data

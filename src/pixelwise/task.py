@@ -77,8 +77,11 @@ class Task(ABC):
         sheets: Channels of what the deployed network sees.
         primary: The metric that is held against the baselines, and tells which saved state is kept as the best.
         minimised: Whether a smaller `primary` is better.
+        references: Those of `baselines` that show what is possible, and need not be beaten.
         pads: Whether training may show the networks fill around a picture that is smaller than the crop.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
+        encoding: Bytes that `encode` and `respond` hold for each pixel beside the network's input and maps, where the whole
+            picture is encoded at once; of a `PixelTask` it never is.
         keeps: What the answer, an `ImagePrediction`, keeps of what came with the picture. With "alpha" the network sees the
             colours of a transparent picture, else the picture laid on white; with "bits" it sees a picture of 16 bits as
             floating pixels in [0, 1].
@@ -92,8 +95,10 @@ class Task(ABC):
     sheets: int = 3
     primary: str
     minimised: bool = False
+    references: tuple[str, ...] = ()
     pads: bool = True
     simultaneous: bool = False
+    encoding: int = 0
     keeps: tuple[Part, ...] = ()
 
     def __init__(self, config: Any, meta: Meta) -> None:
@@ -102,6 +107,15 @@ class Task(ABC):
 
     def check(self, view: View, augment: Augment) -> None:  # noqa: B027 (a hook)
         """Raise a UsageError if the task cannot be trained with these; by default every task can."""
+
+    def lacking(self, field: str) -> str:
+        """Return what to set where the data has no such field."""
+        named = next((f"task.{name}" for name, value in self.config if value == field), "")
+        return (
+            f"choose another data.kind, or name a field that is there with {named}=NAME"
+            if named
+            else "choose another data.kind"
+        )
 
     @abstractmethod
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
@@ -151,6 +165,9 @@ class Task(ABC):
             samples: The original samples, uncropped, at their own size.
             frames: From each original image to the pixels the network saw.
         """
+
+    def acquaint(self, train: Dataset) -> None:  # noqa: B027 (a hook)
+        """Take in what the metrics of a final evaluation need to know of the training data; by default nothing."""
 
     @abstractmethod
     def metrics(self) -> Metrics:

@@ -47,6 +47,9 @@ class Training(Config):
     compile: bool = Field(default=False, description="torch.compile the networks (slower than not, on a CPU)")
     workers: int = Field(default=0, ge=0, description="processes that load data; 0: the training process itself")
     evaluate_every: int = Field(default=500, ge=1, description="steps between evaluations; the last step is always evaluated")
+    pictures_every: int = Field(
+        default=0, ge=0, description="steps between pictures of the same validation samples, for the report; 0: none"
+    )
     checkpoint_every: int = Field(default=500, ge=1, description="steps between saved states; the last step is always saved")
     keep: int = Field(default=2, ge=1, description="how many of the newest states to keep, beside the best")
     deterministic: bool = Field(default=True, description="use bit-reproducible operations where torch has them")

@@ -7,7 +7,7 @@ at a glance, and can be given a time instead of a number of steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,7 @@ from pixelwise import seeds
 from pixelwise.data.loader import Batches
 from pixelwise.data.prepared import prepared
 from pixelwise.engine import optimizers, precision
-from pixelwise.engine.trainer import total
+from pixelwise.engine.trainer import only, total
 from pixelwise.evaluation import measure
 from pixelwise.metrics.outlines import BoundaryMetrics
 from pixelwise.model import Model
@@ -56,48 +56,76 @@ def descend(
         minutes: Stop after so long instead.
     """
     descent, updates = Descent(), optimizers.build(optimizer, parameters)
-    began, spent = time.process_time(), 0.0
-    while spent < 1:
-        step = len(descent.losses)
-        place = min(step, steps - 1) if minutes is None else int(spent * steps)
-        optimizers.set_learning_rate(updates, optimizer.lr * optimizers.factor(schedule, place, steps))
-        value = loss(step)
-        updates.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        updates.step()
-        descent.losses.append(value.item())
-        descent.seconds = time.process_time() - began
-        spent = (step + 1) / steps if minutes is None else descent.seconds / (60 * minutes)
+    for step, factor in paced(descent, schedule, steps, minutes):
+        descent.losses.append(_update(updates, loss(step), optimizer.lr * factor))
     return descent
+
+
+def paced(descent: Descent, schedule: Schedule, steps: int, minutes: float | None) -> Iterator[tuple[int, float]]:
+    """Yield each step, from 0, and the factor of its learning rate, until the steps or the time is spent, which is noted."""
+    began, spent, step = time.process_time(), 0.0, 0
+    while spent < 1:
+        place = min(step, steps - 1) if minutes is None else int(spent * steps)
+        yield step, optimizers.factor(schedule, place, steps)
+        step += 1
+        descent.seconds = time.process_time() - began
+        spent = step / steps if minutes is None else descent.seconds / (60 * minutes)
+
+
+def _update(optimizer: torch.optim.Optimizer, value: Tensor, rate: float) -> float:
+    """Take one step against the gradient of a loss, and return the loss."""
+    optimizers.set_learning_rate(optimizer, rate)
+    optimizer.zero_grad()
+    value.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value.item()
 
 
 def untrained(recipe: Recipe, data: Data) -> Model:
     """Return the recipe's model as `train` starts from it."""
+    return Model(describe(recipe, data), data.task, _networks(recipe, data))
+
+
+def _networks(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+    """Return all networks of the recipe, those too that are only trained with."""
     torch.manual_seed(seeds.mixed(recipe.seed, "initialisation"))
-    return Model(describe(recipe, data), data.task, dict(data.task.networks(recipe.network).items()))
+    return dict(data.task.networks(recipe.network).items())
 
 
 def train(recipe: Recipe, data: Data, minutes: float | None = None) -> tuple[Model, Descent]:
-    """Train the network of a recipe, whose task has one phase, on the CPU.
+    """Train the networks of a recipe, phase after phase in every step, on the CPU.
 
     Args:
         recipe: What to train: network, view, augmentation, optimizer, schedule, `steps`, `seed`.
         data: Its data, opened once for all trainings that share it.
         minutes: Train so long instead of `recipe.steps`.
-    """
-    task, model = data.task, untrained(recipe, data)
-    networks = dict(model.networks.train().items())
-    stream = batches(recipe, data)
-    dtype = precision.resolve(recipe.precision, CPU)
 
-    def loss(step: int) -> Tensor:
+    Returns:
+        The model, and the training with the losses of its last phase.
+    """
+    task, networks = data.task, _networks(recipe, data)
+    every = nn.ModuleDict(networks).train()
+    parameters = {phase.name: [p for n in phase.networks for p in networks[n].parameters()] for phase in task.phases}
+    updates = {name: optimizers.build(recipe.optimizer, trained) for name, trained in parameters.items()}
+    stream, dtype = batches(recipe, data), precision.resolve(recipe.precision, CPU)
+    descent = Descent()
+    for step, factor in paced(descent, recipe.schedule, recipe.steps, minutes):
         batch = task.encode(stream[step])
         with precision.autocast(dtype, CPU):
-            return total(task.loss(task.phases[0].name, networks, batch, task.forward(networks, batch)))
-
-    descent = descend(loss, model.networks.parameters(), recipe.optimizer, recipe.schedule, recipe.steps, minutes)
-    model.networks.eval()
-    return model, descent
+            outputs = task.forward(networks, batch)
+        for turn in (task.phases,) if task.simultaneous else [(phase,) for phase in task.phases]:
+            for phase in turn:
+                with only(every, phase.networks):
+                    with precision.autocast(dtype, CPU):
+                        loss = total(task.loss(phase.name, networks, batch, outputs))
+                    updates[phase.name].zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+            for phase in turn:
+                optimizers.set_learning_rate(updates[phase.name], recipe.optimizer.lr * factor)
+                updates[phase.name].step()
+        descent.losses.append(loss.item())
+    every.eval()
+    return Model(describe(recipe, data), task, networks), descent
 
 
 def batches(recipe: Recipe, data: Data) -> Batches:

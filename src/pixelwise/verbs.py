@@ -6,12 +6,17 @@ import argparse
 from typing import NoReturn
 
 from pixelwise import __version__
-from pixelwise.asked import TAKES
+from pixelwise.asked import GENERATE_TAKES, TAKES
 from pixelwise.errors import UsageError, as_called
 from pixelwise.instructions import EPILOG
 
 CHECK_TAKES = "a recipe, data.kind=KIND data.root=FOLDER, or both; out=DIR (default: check)"
 ANALYSE_TAKES = "size=HxW, batch=N, channels=C, outputs=K, detail=N, out=DIR, and settings of our networks"
+EVALUATE_TAKES = (
+    "split=val, limit=N, data.root=FOLDER; where the answers are pictures also segmenter=SEGMENTATION_RUN for the FCN-score, "
+    "features=NAME,... as for compare, and of recoloured pictures classifier=CLASSIFICATION_RUN"
+)
+GALLERY_TAKES = "split=val, limit=N (default: 200), data.root=FOLDER"
 PIXELS = ("uint8", "float32")
 COMPARE_TAKES = (
     "features=NAME,... (random, statistics, RUN, RUN:LAYER, inception=FILE, torchvision/NAME, timm/NAME), "
@@ -63,11 +68,19 @@ def parser() -> Parser:
     )
     one = verb("evaluate", "measure a run beside trivial baselines", json_output=True)
     one.add_argument("run", metavar="RUN")
-    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help="split=val, limit=N, data.root=FOLDER")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=EVALUATE_TAKES)
+    one = verb("gallery", "show what a run answers to every sample, sorted by its error", json_output=True)
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("out", metavar="OUT", help="the folder to be made; open its index.html")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=GALLERY_TAKES)
     one = verb("predict", "apply a model to images, folders of images, and videos", json_output=True)
     one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
     one.add_argument("images", nargs="+", metavar="IMAGE", help=f"images, folders, videos; {TAKES}")
     one.add_argument("--maps", action="store_true", help="of a classifier: also draw what it says of every part of an image")
+    one = verb("generate", "make pictures from noise with a trained generator", json_output=True)
+    one.add_argument("model", metavar="MODEL", help="a run folder or a model folder")
+    one.add_argument("out", metavar="OUT", help="the folder to be made")
+    one.add_argument("pairs", nargs="*", default=[], metavar="key=value", help=GENERATE_TAKES)
     one = verb("compare", "hold pictures against originals, pair by pair, or as two sets", json_output=True)
     one.add_argument("ours", metavar="A", help="a folder of pictures, or a picture")
     one.add_argument("originals", metavar="B", help="what they are held against: pairs have the same name")

@@ -76,7 +76,7 @@ def decode_image(source: Path | bytes, notes: list[str] | None = None, *, pixel_
     Raises:
         DataError: The file is missing, damaged, too large or no image.
     """
-    with opened(source, pixel_limit) as image:
+    with opened(source, pixel_limit, prepare=lambda image: note_frames(image, notes)) as image:
         return _pixels(image, name_of(source), notes)
 
 
@@ -409,6 +409,18 @@ def note(notes: list[str] | None, text: str) -> None:
     """Add a sentence to what the user is to know, once."""
     if notes is not None and text not in notes:
         notes.append(text)
+
+
+def note_frames(image: Image.Image, notes: list[str] | None) -> None:
+    """Note that an opened image is only the first of several, unless they are one shot as cameras store it (MPO)."""
+    if notes is None or image.format == "MPO":
+        return
+    try:
+        several = bool(getattr(image, "is_animated", False))
+    except DECODING_ERRORS:
+        return  # what comes after the first image is damaged, and is not read
+    if several:
+        note(notes, "only its first page is used" if image.format == "TIFF" else "an animation: only its first frame is used")
 
 
 def _indices(image: Image.Image, name: str, palette: Sequence[tuple[int, int, int]]) -> NDArray[np.int32]:

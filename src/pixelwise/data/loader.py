@@ -21,7 +21,10 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.prepared import Prepared
 from pixelwise.data.sample import Batch, Sample, collate
 from pixelwise.errors import DataError, PixelwiseError, TrainingError, UsageError
+from pixelwise.geometry.homography import Size
 from pixelwise.seeds import generator
+
+SMALLER = "the rest of the crop is fill"
 
 
 class Batches:
@@ -93,11 +96,22 @@ class Batches:
         """Return fields that lie on one picture, moved as drawn for n."""
         sample = self.dataset.sample(index, fields)
         size = sample[fields[0]].frame.size
-        if not self.pads:
+        if self.pads:
+            self._tell_if_smaller(sample.key, size)
+        else:
             source = self.dataset.dataset.source(index, fields[0])
             require_filled(str(source.path) if source else sample.key, size, self.view)
         draw = self.augment.draw(generator(self.seed, f"augment{whose}", n), size, self.view)
         return draw.apply(sample, self.inputs)
+
+    def _tell_if_smaller(self, key: str, size: Size) -> None:
+        """Note the first picture that a crop of native pixels does not fit into: the network learns the fill around it."""
+        height, width = self.view.size
+        if self.view.fit != "native" or (size[0] >= height and size[1] >= width):
+            return
+        if not any(SMALLER in note for note in self.dataset.notes):
+            what = f"{key} has {size[1]}x{size[0]} pixels, the crop (view.size) {width}x{height}"
+            self.dataset.notes.append(f"{what}: {SMALLER}, which is learned too; crop less or leave such pictures out")
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:

@@ -17,12 +17,27 @@ from pixelwise.data.bleeding import bleed
 from pixelwise.data.carried import EVERYTHING, Carried, Part
 from pixelwise.data.deep import WHOLE, add_low, high, layout_of, take
 from pixelwise.data.exif import exif_of
-from pixelwise.data.images import MODE_NAMES, ON_WHITE, PIXEL_LIMIT, loaded, name_of, note, opened, rgb, sixteen_bits, strips
-from pixelwise.data.profiles import profile_of, to_srgb
+from pixelwise.data.images import (
+    MODE_NAMES,
+    ON_WHITE,
+    PIXEL_LIMIT,
+    loaded,
+    name_of,
+    note,
+    note_frames,
+    opened,
+    rgb,
+    sixteen_bits,
+    strips,
+)
+from pixelwise.data.profiles import mode_of, profile_of, to_srgb
+from pixelwise.data.tone_curve import srgb_of_grey
 
 BYTES, DEEP_BYTES = 10, 24
 """Bytes per pixel at the peak of reading 8 and 16 bits: Pillow's four, our own, and some."""
 HIGHEST = np.float32(65535)
+FOLLOWED = "{} colours are turned into sRGB through their ICC profile"
+UNFOLLOWED = "its ICC profile cannot be followed and is left out"
 
 
 class Picture(NamedTuple):
@@ -55,6 +70,7 @@ def read_picture(source: Path | bytes, keeps: Collection[Part] = EVERYTHING, *, 
     """
     name, notes = name_of(source), list[str]()
     with opened(source, pixel_limit, load=False) as image:
+        note_frames(image, notes)
         layout = layout_of(image, name) if "bits" in keeps else ""
     if not layout.startswith(WHOLE):
         if layout:
@@ -62,11 +78,11 @@ def read_picture(source: Path | bytes, keeps: Collection[Part] = EVERYTHING, *, 
         with opened(source, pixel_limit) as image:
             return _picture(image, keeps, name, notes)
     with opened(source, pixel_limit, prepare=partial(take, layout=layout)) as image:
-        values, (profile, exif), clear = high(image, layout), _documents(image, keeps, notes), image.info.get("transparency")
+        values, documents, clear = high(image, layout), _documents(image, keeps, notes, layout), image.info.get("transparency")
     if not layout.startswith("LA"):
         with opened(source, pixel_limit, prepare=partial(take, layout=layout, low=True)) as image:
             add_low(values, image)
-    return _deep(values, clear, keeps, profile, exif, notes)
+    return _deep(values, clear, keeps, documents, notes)
 
 
 def picture_of(image: Image.Image, keeps: Collection[Part] = EVERYTHING) -> Picture:
@@ -88,23 +104,40 @@ def reading_bytes(source: Path, keeps: Collection[Part]) -> int:
         return DEEP_BYTES if "bits" in keeps and (image.mode.startswith("I") or layout_of(image, str(source))) else BYTES
 
 
-def _documents(image: Image.Image, keeps: Collection[Part], notes: list[str]) -> tuple[bytes, bytes]:
-    """Return the profile, if it is one of RGB, and the EXIF data of a picture of 16 bits."""
-    profile, mode = profile_of(image, notes) if "profile" in keeps else (b"", "")
-    if mode == "L":
-        profile = b""
-        note(notes, "the ICC profile of a grey picture of 16 bits is left out")
-    return profile, exif_of(image, notes) if "exif" in keeps else b""
+class _Documents(NamedTuple):
+    """What a picture of 16 bits brings: its profile, if it is one of RGB, what its greys are in sRGB if not, and EXIF."""
+
+    profile: bytes
+    greys: NDArray[np.float32] | None
+    exif: bytes
+
+
+def _documents(image: Image.Image, keeps: Collection[Part], notes: list[str], layout: str = "") -> _Documents:
+    space = "L" if layout.startswith("LA") else mode_of(image)  # Pillow opens grey of 16 bits with alpha as RGBA
+    profile, mode = profile_of(image, notes, space) if "profile" in keeps else (b"", "")
+    exif = exif_of(image, notes) if "exif" in keeps else b""
+    if mode != "L":
+        return _Documents(profile, None, exif)
+    try:
+        greys = srgb_of_grey(profile)
+    except ValueError:
+        note(notes, UNFOLLOWED)
+        return _Documents(b"", None, exif)
+    note(notes, FOLLOWED.format(MODE_NAMES["L"]))
+    return _Documents(b"", greys, exif)
 
 
 def _deep(
-    values: NDArray[np.uint16], clear: object, keeps: Collection[Part], profile: bytes, exif: bytes, notes: list[str]
+    values: NDArray[np.uint16], clear: object, keeps: Collection[Part], documents: _Documents, notes: list[str]
 ) -> Picture:
     """Return the picture of `values` `(H, W, C)`, grey or RGB, then alpha if C is even; else the colour `clear` is hidden."""
     height, width, channels = values.shape
     colours = values[..., : 3 if channels > 2 else 1]
     pixels = np.empty((height, width, 3), np.float32)
-    np.divide(colours, HIGHEST, out=pixels)
+    if documents.greys is None:
+        np.divide(colours, HIGHEST, out=pixels)
+    else:
+        pixels[:] = documents.greys[colours]
     alpha = None
     if channels % 2 == 0:
         alpha = values[..., -1].copy()
@@ -116,14 +149,14 @@ def _deep(
         pixels *= share
         pixels += 1 - share
         alpha = None
-    return _whole(pixels, alpha, profile, exif, notes)
+    return _whole(pixels, alpha, documents.profile, documents.exif, notes)
 
 
 def _picture(image: Image.Image, keeps: Collection[Part], name: str, notes: list[str]) -> Picture:
     if image.mode.startswith("I") and "bits" in keeps:
-        profile, exif = _documents(image, keeps, notes)
-        return _deep(sixteen_bits(image, name)[..., None], image.info.get("transparency"), keeps, profile, exif, notes)
-    profile, mode = profile_of(image, notes) if "profile" in keeps else (b"", "")
+        documents = _documents(image, keeps, notes)
+        return _deep(sixteen_bits(image, name)[..., None], image.info.get("transparency"), keeps, documents, notes)
+    profile, mode = profile_of(image, notes, mode_of(image)) if "profile" in keeps else (b"", "")
     through = _through(profile, mode, notes) if mode in ("L", "CMYK") else None
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     alpha = np.empty((image.height, image.width), np.uint8) if "alpha" in keeps and image.has_transparency_data else None
@@ -145,9 +178,9 @@ def _through(profile: bytes, mode: str, notes: list[str]) -> ImageCms.ImageCmsTr
     try:
         transform = to_srgb(profile, mode)
     except ImageCms.PyCMSError:
-        note(notes, "its ICC profile cannot be followed and is left out")
+        note(notes, UNFOLLOWED)
         return None
-    note(notes, f"{MODE_NAMES.get(mode, mode)} colours are turned into sRGB through their ICC profile")
+    note(notes, FOLLOWED.format(MODE_NAMES.get(mode, mode)))
     return transform
 
 

@@ -15,8 +15,8 @@ SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 """What an ICC profile calls the colours it describes (ICC.1:2022, table 19), and what Pillow does."""
 
 
-def profile_of(image: Image.Image, notes: list[str]) -> tuple[bytes, str]:
-    """Return the picture's profile and the mode it describes; empty, with a note, if it is damaged, huge or of another mode."""
+def profile_of(image: Image.Image, notes: list[str], mode: str) -> tuple[bytes, str]:
+    """Return the picture's profile and the mode it describes; empty, with a note, if damaged, huge or not of `mode`."""
     data = image.info.get("icc_profile") or b""
     if not data:
         return b"", ""
@@ -25,7 +25,7 @@ def profile_of(image: Image.Image, notes: list[str]) -> tuple[bytes, str]:
         note(notes, f"its ICC profile, {len(data)} bytes, is left out: at most {LIMIT} are kept")
     elif not (HEADER < size <= len(data) and data[36:40] == b"acsp" and _opens(data)):
         note(notes, "its ICC profile is damaged and left out")
-    elif space != mode_of(image) and (space, mode_of(image)) != ("RGB", "L"):  # grey pixels may be described as RGB
+    elif space != mode and (space, mode) != ("RGB", "L"):  # grey pixels may be described as RGB
         note(notes, "its ICC profile is not one of its colours and left out")
     else:
         return data[:size], space
@@ -45,7 +45,9 @@ def to_srgb(data: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     Raises:
         PyCMSError: The profile cannot do that.
     """
-    return ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(data)), ImageCms.createProfile("sRGB"), mode, "RGB")
+    exactly = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE  # else dark greys are off by up to 10 levels
+    described = ImageCms.ImageCmsProfile(io.BytesIO(data))
+    return ImageCms.buildTransform(described, ImageCms.createProfile("sRGB"), mode, "RGB", flags=exactly)
 
 
 def _opens(data: bytes) -> bool:

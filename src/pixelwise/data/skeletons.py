@@ -75,7 +75,7 @@ LAYOUTS: dict[str, Skeleton] = {"imm58": IMM58, "ibug68": IBUG68, "lsp14": LSP14
 
 
 def made_skeleton(stated: Mapping[str, Any], where: Path) -> Skeleton:
-    """Return the skeleton of a JSON object: `names`, and if stated `limbs` (or `edges`), `swap` and `sigmas`.
+    """Return the skeleton of a JSON object: `names`, and if stated `limbs` (or `edges`), `swap`, `sigmas` and `category_id`.
 
     Limbs are pairs of names or of numbers from 0. `swap` says for every point which takes its name in a mirror, or lists
     the pairs; where it is not stated, left and right in the names tell. COCO's 17 names have COCO's sigmas.
@@ -94,6 +94,7 @@ def made_skeleton(stated: Mapping[str, Any], where: Path) -> Skeleton:
             limbs=tuple(_pair(limb, names) for limb in stated.get("limbs") or stated.get("edges") or ()),
             swap=_swap(stated.get("swap"), names),
             sigmas=tuple(stated.get("sigmas") or (COCO_SIGMAS if names == COCO17 else ())),
+            category_id=stated.get("category_id"),
         )
     except ValidationError as error:
         raise DataError(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
@@ -122,7 +123,7 @@ def _swap(stated: Any, names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def of_category(category: Mapping[str, Any], where: Path) -> Skeleton:
-    """Return the skeleton of a COCO category: `keypoints` are names, `skeleton` holds limbs that count from 1.
+    """Return the skeleton of a COCO category: `keypoints` are names, `skeleton` holds limbs that count from 1, `id` its number.
 
     Raises:
         DataError: Something does not fit.
@@ -131,7 +132,9 @@ def of_category(category: Mapping[str, Any], where: Path) -> Skeleton:
         limbs = [[end - 1 for end in limb] for limb in category.get("skeleton") or ()]
     except MALFORMED as error:
         raise DataError(f"{where}: no skeleton ({error})", "limbs are pairs of numbers from 1") from None
-    return made_skeleton({**category, "names": category["keypoints"], "limbs": limbs}, where)
+    number = category.get("id")
+    known = {"category_id": number if isinstance(number, int) else None}
+    return made_skeleton({**category, "names": category["keypoints"], "limbs": limbs, **known}, where)
 
 
 def of_deeplabcut(path: Path) -> tuple[Skeleton, dict[str, Any]]:

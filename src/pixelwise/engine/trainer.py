@@ -24,6 +24,7 @@ from pixelwise.engine.ema import Ema
 from pixelwise.engine.interrupt import Interrupt, Interrupted
 from pixelwise.engine.logs import Logs
 from pixelwise.engine.progress import Progress
+from pixelwise.engine.stability import Stability
 from pixelwise.errors import PixelwiseError, TrainingError, UsageError
 from pixelwise.training import Optimizer, Schedule, Training
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Networks = Mapping[str, nn.Module]
 Evaluate = Callable[[Networks], dict[str, float]]
+Draw = Callable[[Networks, int], None]
 Shared = dict[int, tuple["Batch", dict[str, Tensor]]]  # encoded batch and outputs, by micro-batch
 Better = Callable[[Mapping[str, float], Mapping[str, float]], bool]
 
@@ -98,6 +100,7 @@ class Trainer:
         self.progress = progress or Progress(run.name, settings.steps, quiet=self.rank > 0)
         self.step = 0
         self.best: Best | None = None
+        self.stability = Stability()
         self._prepare(networks.to(self.device).train(), distributed.resolve(settings.strategy, self.world))
 
     def _prepare(self, networks: nn.ModuleDict, strategy: str) -> None:
@@ -127,13 +130,14 @@ class Trainer:
 
     # The run
 
-    def run(self, evaluate: Evaluate | None = None, better: Better | None = None) -> Path:
+    def run(self, evaluate: Evaluate | None = None, better: Better | None = None, draw: Draw | None = None) -> Path:
         """Train from the current step to the last, evaluating and saving on the way.
 
         Args:
             evaluate: Gets the deployed networks (averaged weights, if on) in evaluation mode and returns metrics. It is
                 called in every process; the first one's answer counts.
             better: Whether its first metrics are better than its second. Without it, later is better.
+            draw: Gets the same networks and the step every `pictures_every` steps, in every process too.
 
         Returns:
             The folder of the best state; of the last, if nothing was evaluated.
@@ -150,6 +154,8 @@ class Trainer:
                 losses = self._train(batch)
                 logs.losses(self.step, self.learning_rate(self.step - 1), losses)
                 self.progress.step(self.step, losses)
+                self._warn(self.stability.losses(losses))
+                self._draw(draw)
                 improved = self._due(self.settings.evaluate_every) and self._evaluate(evaluate, better, logs)
                 stopped = distributed.anywhere(interrupt.requested, self.device)
                 if improved or stopped or self._due(self.settings.checkpoint_every):
@@ -273,17 +279,31 @@ class Trainer:
         """Evaluate the deployed networks, log the metrics, and tell whether they are the best so far."""
         if evaluate is None:
             return False
-        networks = self.deployed()
-        for network in networks.values():
-            network.eval()
-        metrics = distributed.agreed(evaluate(networks))
+        metrics = distributed.agreed(evaluate(self._evaluated()))
         self.networks.train()
         logs.metrics(self.step, metrics)
         self.progress.metrics(self.step, metrics)
+        self._warn(self.stability.metrics(metrics))
         improved = self.best is None or better is None or better(metrics, self.best.metrics)
         if improved:
             self.best = Best(self.step, metrics)
         return improved
+
+    def _evaluated(self) -> Networks:
+        networks = self.deployed()
+        for network in networks.values():
+            network.eval()
+        return networks
+
+    @torch.no_grad()
+    def _draw(self, draw: Draw | None) -> None:
+        if draw and self.settings.pictures_every and self._due(self.settings.pictures_every):
+            draw(self._evaluated(), self.step)
+            self.networks.train()
+
+    def _warn(self, advice: Sequence[str]) -> None:
+        for text in advice:
+            self.progress.event(f"warning: {text}")
 
     def save(self) -> Path:
         """Save the state after the current step, and delete the states that are no longer kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -55,6 +55,8 @@ class Skeleton(Config):
     """Which point takes each point's name in a mirror; empty if none does."""
     sigmas: tuple[float, ...] = ()
     """How far people's labels of each point differ, relative to the square root of the object's area (COCO); empty: unknown."""
+    category_id: int | None = None
+    """Which category of COCO's files such an object is, if it is known."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -74,3 +76,21 @@ def one_sided(skeleton: Skeleton) -> tuple[str, ...]:
     """Return the points whose names say left or right, and whose name no other point takes in a mirror."""
     swap = skeleton.swap or range(len(skeleton.names))
     return tuple(name for i, name in enumerate(skeleton.names) if swap[i] == i and _CLEARLY.search(name))
+
+
+def strange_limbs(skeleton: Skeleton) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with limbs, and of which: ends that are one point, missing twins, points that no limb reaches.
+
+    Of a skeleton without any limb nothing is yielded.
+    """
+    names, swap = skeleton.names, skeleton.swap or range(len(skeleton.names))
+    there, alone = {frozenset(limb) for limb in skeleton.limbs}, one_sided(skeleton)
+    for a, b in skeleton.limbs:
+        if a == b:
+            yield "a limb has one point twice", names[a]
+        elif frozenset((swap[a], swap[b])) not in there and not {names[a], names[b]} & set(alone):
+            yield "a limb is missing", f"{names[swap[a]]} to {names[swap[b]]}, as {names[a]} to {names[b]} is there"
+    reached = {end for limb in there if len(limb) == 2 for end in limb}
+    for i, name in enumerate(names):
+        if reached and i not in reached:
+            yield "a point has no limb", name

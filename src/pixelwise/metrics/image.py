@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.color.spaces import YCBCR_OF_RGB, YCBCR_OFFSET
+from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.metrics.averages import averages
 
 WINDOW = 11
@@ -16,6 +17,10 @@ SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
+BAND = 2**18
+"""Pixels that are compared at a time: all of a large picture in float64 would take many times its memory."""
+Seen = Callable[[Tensor], Tensor]
+"""From pixels as they are held, (B, any, h, w), to what is compared, floating (B, C, h, w)."""
 PSNR_LIMIT = 100.0
 """Decibels at which an image counts in the mean at most; equal images would make it infinite."""
 
@@ -33,20 +38,41 @@ def luma(rgb: Tensor) -> Tensor:
     return (rgb * weights[:, None, None]).sum(-3, keepdim=True) + YCBCR_OFFSET[0] / 255
 
 
-def psnr(image: Tensor, original: Tensor) -> Tensor:
+def as_it_is(pixels: Tensor) -> Tensor:
+    """Return `pixels`."""
+    return pixels
+
+
+def psnr(image: Tensor, original: Tensor, seen: Seen = as_it_is) -> Tensor:
     """Return the peak signal to noise ratio 10 log10(1 / MSE) of each image in decibels, infinite where they are equal.
 
     Args:
         image: `(B, C, H, W)` in [0, 1].
         original: The same.
+        seen: Applied to every band of both first.
 
     Returns:
         `(B,)`.
     """
-    return -10 * (image - original).square().mean((1, 2, 3)).log10()
+    return -10 * _mean(image, original, seen, torch.square).log10()
 
 
-def ssim(image: Tensor, original: Tensor) -> Tensor:
+def _mean(image: Tensor, original: Tensor, seen: Seen, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean of a function of the difference of each image, `(B,)`."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for band in _bands(image):
+        difference = seen(band.of(image)) - seen(band.of(original))
+        total, count = total.to(difference) + of(difference).sum((1, 2, 3)), count + difference[0].numel()
+    return total / count
+
+
+def _bands(image: Tensor, height: int | None = None, step: int = 1) -> Iterator[Tile]:
+    """Cut `height` rows of the image, or all, into bands of a multiple of `step` rows, but the last."""
+    whole = Tile(0, 0, image.shape[-2] if height is None else height, image.shape[-1])
+    return bands(whole, max(1, BAND // whole.width // step) * step * whole.width)
+
+
+def ssim(image: Tensor, original: Tensor, seen: Seen = as_it_is) -> Tensor:
     """Return the mean structural similarity of each image (Wang et al. 2004, equation 13).
 
     A Gaussian window of 11 x 11 with sigma 1.5, only where it lies inside the image; K1 = 0.01, K2 = 0.03, data range
@@ -56,17 +82,17 @@ def ssim(image: Tensor, original: Tensor) -> Tensor:
     Args:
         image: `(B, C, H, W)` in [0, 1]; float64 if the last digits matter.
         original: The same.
+        seen: Applied to every band of both first.
 
     Returns:
         `(B,)`; NaN if a side is shorter than the window.
     """
     if min(image.shape[-2:]) < WINDOW:
-        return image.new_full((len(image),), torch.nan)
-    luminance, contrast = similarities(image, original)
-    return (luminance * contrast).mean((1, 2, 3))
+        return torch.full((len(image),), torch.nan)
+    return _similar(image, original, seen)[0].mean(1)
 
 
-def ms_ssim(image: Tensor, original: Tensor) -> Tensor:
+def ms_ssim(image: Tensor, original: Tensor, seen: Seen = as_it_is) -> Tensor:
     """Return the structural similarity over five scales of each image (Wang et al. 2003, equation 7).
 
     Contrast and structure at every scale, luminance at the coarsest, each the mean over its map, to the powers `SCALES`,
@@ -76,23 +102,41 @@ def ms_ssim(image: Tensor, original: Tensor) -> Tensor:
     Args:
         image: `(B, C, H, W)` in [0, 1]; float64 if the last digits matter.
         original: The same.
+        seen: Applied to every band of both first.
 
     Returns:
         `(B,)`; NaN if a side is shorter than 176 pixels, which is 11 at the fifth scale.
     """
     if min(image.shape[-2:]) < WINDOW * 2 ** (len(SCALES) - 1):
-        return image.new_full((len(image),), torch.nan)
-    product = image.new_ones(image.shape[:2])
+        return torch.full((len(image),), torch.nan)
+    product = torch.ones(())
     for scale, exponent in enumerate(SCALES):
-        image, original = (_halved(image), _halved(original)) if scale else (image, original)
-        luminance, contrast = similarities(image, original)
-        factor = luminance * contrast if scale == len(SCALES) - 1 else contrast
-        product = product * factor.mean((2, 3)).clamp(min=0) ** exponent
+        if scale:
+            image, original, seen = _halved(image, seen), _halved(original, seen), as_it_is
+        both, contrast = _similar(image, original, seen)
+        factor = both if scale == len(SCALES) - 1 else contrast
+        product = product * factor.clamp(min=0) ** exponent
     return product.mean(1)
 
 
-def _halved(image: Tensor) -> Tensor:
-    """Average `(B, C, H, W)` two by two."""
+def _similar(image: Tensor, original: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+    """Return the means over all windows of luminance times contrast and structure, and of these alone, `(B, C)` each."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for band in _bands(image, image.shape[-2] - WINDOW + 1):
+        around = band._replace(height=band.height + WINDOW - 1)
+        luminance, contrast = similarities(seen(around.of(image)), seen(around.of(original)))
+        total = total.to(contrast) + torch.stack([luminance * contrast, contrast]).sum((3, 4))
+        count += contrast[0, 0].numel()
+    both, alone = total / count
+    return both, alone
+
+
+def _halved(image: Tensor, seen: Seen) -> Tensor:
+    """Average what is seen of `image` two by two, `(B, C, H / 2, W / 2)`."""
+    return torch.cat([_two_by_two(seen(band.of(image))) for band in _bands(image, step=2)], -2)
+
+
+def _two_by_two(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     even = functional.pad(image, (0, width % 2, 0, height % 2), mode="replicate")
     return functional.avg_pool2d(even, 2)
@@ -137,12 +181,12 @@ class ImageMetrics:
     def update(self, image: Tensor, original: Tensor) -> None:
         """Take in images `(B, C, H, W)` or one `(C, H, W)`, uint8, uint16 or floating in [0, 1]: ours, the truth."""
         shape = (-1, *original.shape[-3:])
-        image, original = (_unit(i).reshape(shape) for i in (image, original))
-        values = {"l1": (image - original).abs().mean((1, 2, 3))}
-        for name, ours, theirs in _variants(image, original):
-            values[f"psnr_{name}"] = psnr(ours, theirs).clamp(max=PSNR_LIMIT)
-            values[f"ssim_{name}"] = ssim(ours, theirs)
-            values[f"ms_ssim_{name}"] = ms_ssim(ours, theirs)
+        image, original = (one.cpu().reshape(shape) for one in (image, original))
+        values = {"l1": _mean(image, original, _unit, torch.abs)}
+        for name, seen in _variants(image.shape[1]).items():
+            values[f"psnr_{name}"] = psnr(image, original, seen).clamp(max=PSNR_LIMIT)
+            values[f"ssim_{name}"] = ssim(image, original, seen)
+            values[f"ms_ssim_{name}"] = ms_ssim(image, original, seen)
         columns = [column.tolist() for column in values.values()]
         self.records += [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -154,16 +198,15 @@ class ImageMetrics:
 
 
 def _unit(image: Tensor) -> Tensor:
-    values = image.cpu().double()
+    values = image.double()
     return values if image.is_floating_point() else values / torch.iinfo(image.dtype).max
 
 
-def _variants(image: Tensor, original: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    channels = image.shape[1]
-    if channels not in (1, 3):
-        yield f"{channels}_channels", image, original
-    elif channels == 1:
-        yield "grey", image, original
-    else:
-        yield "rgb", image, original
-        yield "y", luma(image), luma(original)
+def _luma(image: Tensor) -> Tensor:
+    return luma(_unit(image))
+
+
+def _variants(channels: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    if channels == 3:
+        return {"rgb": _unit, "y": _luma}
+    return {"grey" if channels == 1 else f"{channels}_channels": _unit}

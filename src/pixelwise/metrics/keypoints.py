@@ -17,7 +17,7 @@ from pixelwise.geometry.presence import Presence
 from pixelwise.metrics.averages import averages, named
 from pixelwise.metrics.calibration import Bin, Cutoff, calibration, cutoff
 
-THRESHOLDS = {"torso": 0.2, "headbox": 0.5}
+THRESHOLDS = {"torso": 0.2, "headbox": 0.5, "head": 0.5}
 """The t that is usual with a norm; with all others it is 0.1."""
 MPII_HEAD = 0.6
 """By which MPII multiplies the diagonal of the head's box."""
@@ -52,25 +52,37 @@ def head_length(boxes: Tensor) -> Tensor:
     return MPII_HEAD * diagonal
 
 
-def norms_of(names: Sequence[str], pair: tuple[str, str] | None = None) -> dict[str, Length | None]:
+def norms_of(
+    names: Sequence[str], pair: tuple[str, str] | None = None, head: tuple[str, str] | None = None
+) -> dict[str, Length | None]:
     """Return the lengths that the names of K points allow, the first of which others are shown by.
 
     - `A-B`: the distance of the `pair` of points, if one is given, by name or number.
     - `bbox`: the longer side of the box around the labelled points.
+    - `head`: the distance of the two points at the ends of the `head`, if they are given, by name or number.
     - `torso`: from the left shoulder to the right hip. `interocular`: between the outer corners of the eyes.
 
     Raises:
-        UsageError: There is no point of the pair.
+        UsageError: There is no such point, or one is named twice.
     """
     norms: dict[str, Length | None] = {"bbox": box_side}
     for norm, ends in (("torso", TORSO), ("interocular", EYES)):
         found = [[i for i, name in enumerate(names) if re.fullmatch(end, name, re.IGNORECASE)] for end in ends]
         if all(len(places) == 1 for places in found):
             norms[norm] = between(found[0][0], found[1][0])
+    if head:
+        norms["head"] = between(*_places(names, head))
     if pair is None:
         return norms
-    first, second = (_place(names, end) for end in pair)
+    first, second = _places(names, pair)
     return {f"{names[first]}-{names[second]}": between(first, second), **norms}
+
+
+def _places(names: Sequence[str], pair: tuple[str, str]) -> tuple[int, int]:
+    first, second = (_place(names, end) for end in pair)
+    if first == second:
+        raise UsageError(f"the point {names[first]!r} has no distance from itself to measure by", "name two points")
+    return first, second
 
 
 def _place(names: Sequence[str], wanted: str) -> int:
@@ -93,7 +105,7 @@ class KeypointMetrics:
     - `mean_error_px`, `median_error_px`: over all points. The mean may be carried by few gross errors: look at both.
     - `rmse_px`: the root of the mean squared distance. (What DeepLabCut calls RMSE is `mean_error_px`.)
     - `pck@<t>_<norm>`: share of all points with distance / norm <= t (MPII and HRNet); `pck@<<t>_<norm>` with < (mmpose).
-      `pck@0.5_headbox` is PCKh.
+      `pck@0.5_headbox` is PCKh; `pck@0.5_head` divides by the distance of two points of the head instead.
     - `nme_<norm>`: distance / norm, averaged over the points of an instance, then over instances; `median_nme_<norm>`: of
       the instances.
     - `auc@<t>_<norm>`: area under the cumulative distribution of the instances' errors from 0 to t, divided by t;

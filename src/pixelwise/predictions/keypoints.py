@@ -114,15 +114,17 @@ class KeypointsPrediction(Prediction):
     def to_coco(self, image: str) -> list[dict[str, Any]]:
         """Return COCO's results format, the lists of many images put together being what `loadRes` of pycocotools reads.
 
-        COCO has the centre of the first pixel at 0, so half a pixel is taken off, which its reader here adds.
+        COCO has the centre of the first pixel at 0, so half a pixel is taken off, which its reader here adds. `category_id` is
+        the skeleton's, as COCO's JSON or `{"names": ..., "category_id": 3}` stated it in training; else 1, COCO's people.
 
         Args:
             image: What `image_id` shall be; digits become a number, as COCO names its files.
         """
         number = int(image) if image.isdecimal() else image
         scores = [1.0] * len(self.points) if self.scores is None else self.scores.tolist()
+        category = 1 if self.skeleton.category_id is None else self.skeleton.category_id
         return [
-            {"image_id": number, "category_id": 1, "keypoints": row, "score": score}
+            {"image_id": number, "category_id": category, "keypoints": row, "score": score}
             for row, score in zip(self._flat(0), scores, strict=True)
         ]
 

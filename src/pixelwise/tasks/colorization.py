@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from pixelwise.codecs.chroma import BINS, GREY, UNIT, ChromaBinsCodec, ChromaCodec, ChromaHybridCodec
+from pixelwise.codecs.chroma import BINS, GREY, UNIT, ChromaBinsCodec, ChromaCodec, ChromaHybridCodec, coloured
 from pixelwise.color.chroma import nearest_bin, smoothed
 from pixelwise.color.levels import depth_of, eight_bits, levels
-from pixelwise.color.spaces import lab_of_srgb, srgb_of_lightness
+from pixelwise.color.spaces import lab_of_srgb, srgb_of_lab, srgb_of_lightness
+from pixelwise.config import Choice
 from pixelwise.data.augment import Augment, View
 from pixelwise.data.carried import EVERYTHING
 from pixelwise.data.dataset import Dataset, Meta
@@ -26,13 +28,14 @@ from pixelwise.geometry.frame import Frame
 from pixelwise.geometry.homography import Matrix, resize, scaling, translation
 from pixelwise.geometry.tiles import Tile, bands
 from pixelwise.geometry.warp import warp_image, warp_maps
+from pixelwise.losses.perceptual import PerceptualConfig, PerceptualTerm
 from pixelwise.metrics.colour import ColourMetrics
 from pixelwise.nn.network import NetworkConfig, stride_of
 from pixelwise.nn.networks import unet
 from pixelwise.predictions.image import ImagePrediction
 from pixelwise.recipe import Recipe, TaskConfig, recipe
 from pixelwise.seeds import generator
-from pixelwise.task import BAND, Predictor, image_of
+from pixelwise.task import BAND, Predictor, image_of, unit
 from pixelwise.task import Task as BaseTask
 from pixelwise.training import Optimizer, Schedule
 
@@ -64,6 +67,9 @@ class Config(TaskConfig):
     uniform: float = Field(default=0.5, gt=0, le=1, description="rebalanced: share of the even distribution in the prior")
     temperature: float = Field(default=0.38, gt=0, description="of the annealed mean: 1 is the mean, towards 0 the likeliest")
     regression_weight: float = Field(default=10.0, ge=0, description="hybrid: weight of the regression")
+    perceptual: Annotated[SerializeAsAny[PerceptualConfig] | None, Choice("pixelwise.perceptual")] = Field(
+        default=None, description="l2, hybrid: a further loss, of the coloured picture, that sees more than pixels; null: none"
+    )
     interactive: bool = Field(default=False, description="whether the network also sees hints: the colours of a few points")
     hints: tuple[tuple[Fraction, Fraction, Colour], ...] = Field(
         default=(), description='hints to answer with, (x / width, y / height, colour), such as [[0.4,0.7,"#b03020"]]'
@@ -78,6 +84,9 @@ class Config(TaskConfig):
             raise ValueError(f"prior has {len(self.prior)} shares of sum {sum(self.prior):.3g}: there are {BINS} of sum 1")
         if self.hints and not self.interactive:
             raise ValueError("hints are for a network trained with interactive=true")
+        if self.perceptual and self.representation in ("classification", "rebalanced"):
+            what = f"{self.representation} says how likely each colour is, and a perceptual loss compares colours"
+            raise ValueError(f"{what}: choose representation=l2 or hybrid for perceptual={self.perceptual.kind}")
         return self
 
     def settled(self, train: Dataset) -> Self:
@@ -112,8 +121,10 @@ class Task(BaseTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.sheets = 4 if config.interactive else 1
+        self.encoding = 52 if config.interactive else 24  # floats: Lab, its parts; with hints their sheets, and both joined
         self.primary = "auc_rebalanced" if config.representation == "rebalanced" else "auc_raw"
         self.codec = self._codec(1)
+        self.perceptual = PerceptualTerm(config.perceptual)
 
     def _codec(self, stride: int) -> ChromaCodec:
         config = self.config
@@ -127,6 +138,7 @@ class Task(BaseTask):
 
     def check(self, view: View, augment: Augment) -> None:
         """Refuse what would change the colours that are to be learned, and hints whose place would not be known."""
+        _ = self.perceptual.built
         if augment.hue or augment.saturation:
             raise UsageError("colorization would learn the colours that augmentation made", "leave hue and saturation at 0")
         if self.config.interactive and view.fit == "letterbox":
@@ -146,10 +158,14 @@ class Task(BaseTask):
         return nn.ModuleDict({"network": built})
 
     def encode(self, batch: Batch) -> Batch:
-        """Return L / 100 and the mean ab of every cell of the output; with hints also ab at every pixel."""
+        """Return L / 100 and the mean ab of every cell; for hints also ab at every pixel, for a perceptual loss the picture."""
         lab = lab_of_srgb(batch["image"])
         encoded = {"image": lab[:, :1] / 100, "ab": self.codec.encode(lab[:, 1:])}
-        return {**encoded, "colours": lab[:, 1:]} if self.config.interactive else encoded
+        if self.config.interactive:
+            encoded["colours"] = lab[:, 1:]
+        if self.config.perceptual:
+            encoded["picture"] = unit(batch["image"])
+        return encoded
 
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `sheets` at the network's stride; hints are drawn from the truth."""
@@ -161,8 +177,17 @@ class Task(BaseTask):
     def loss(
         self, phase: str, networks: Mapping[str, nn.Module], batch: Batch, outputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the codec's loss."""
-        return {self.config.representation: self.codec.loss(outputs["sheets"].float(), batch["ab"])}
+        """Return the codec's loss, and how unlike the picture and its L with our colours look."""
+        losses = {self.config.representation: self.codec.loss(outputs["sheets"].float(), batch["ab"])}
+        return losses | self._unlike(batch, outputs["sheets"].float()) if self.config.perceptual else losses
+
+    def _unlike(self, batch: Batch, sheets: Tensor) -> dict[str, Tensor]:
+        """Return the perceptual loss, averaged over the pictures that have colours; grey ones are shown as they are."""
+        lightness, picture, known = 100 * batch["image"], batch["picture"], coloured(batch["ab"])
+        ab = self.codec.answers(sheets, (picture.shape[-2], picture.shape[-1]))["ab"]
+        ours = torch.where(known, srgb_of_lab(torch.cat([lightness, ab], 1)), picture)
+        share = known.float().mean().clamp(min=1 / len(known))
+        return {name: loss / share for name, loss in self.perceptual.of(ours, picture).items()}
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `sheets` at the network's stride; the network sees the hints of the settings."""
@@ -263,13 +288,20 @@ def _drawn_hints(ab: Tensor) -> Tensor:
     height, width = ab.shape[-2:]
     sheets = ab.new_zeros(len(ab), 3, height, width)
     for truth, sheet in zip(ab, sheets, strict=True):
-        for _ in range(int(torch.empty(()).geometric_(FEWER)) - 1):
-            side = int(torch.randint(1, min(LARGEST, height, width) + 1, ()))
-            top, left = (_about_the_middle(length - side) for length in (height, width))
+        with unset_fake_temporarily():  # places are numbers also while a step is rehearsed on tensors without any
+            places = list(_drawn_squares(height, width))
+        for top, left, side in places:
             square = (slice(top, top + side), slice(left, left + side))
             sheet[:2, *square] = truth[:, *square].mean((1, 2), keepdim=True) / UNIT
             sheet[2, *square] = 1
     return sheets
+
+
+def _drawn_squares(height: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """Yield top, left and side of a geometric number of squares."""
+    for _ in range(int(torch.empty(()).geometric_(FEWER)) - 1):
+        side = int(torch.randint(1, min(LARGEST, height, width) + 1, ()))
+        yield _about_the_middle(height - side), _about_the_middle(width - side), side
 
 
 def _about_the_middle(room: int) -> int:

@@ -41,7 +41,9 @@ class Config(TranslationConfig):
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"
     )
-    cycle_weight: float = Field(default=10.0, gt=0, description="weight of the way there and back against the adversarial loss")
+    cycle_weight: float = Field(
+        default=10.0, ge=0, description="weight of the way there and back against the adversarial loss; 0: it is not gone"
+    )
     identity: float = Field(
         default=0.5, ge=0, description="weight of leaving a picture of the other side as it is, as a share of the cycle's"
     )
@@ -55,6 +57,11 @@ class Config(TranslationConfig):
     )
     truth: bool = Field(default=False, description="whether the data shows the true B of an A, as field truth, to measure with")
     features: str = Field(default="random", description="what compares sets of pictures, as in pixelwise compare")
+
+    def idle(self) -> dict[str, str]:
+        """Return the settings that change nothing beside the others."""
+        alone = {} if self.cycle_weight else {"identity": "it is a share of task.cycle_weight, which is 0"}
+        return super().idle() | alone
 
 
 class Task(PixelTask):
@@ -73,6 +80,7 @@ class Task(PixelTask):
         self.codec = RGBCodec()
         unfolded = meta.labelled if config.labels == "one_hot" else ()
         self.channels = {side: len(meta.classes) if side in unfolded else 3 for side in ("a", "b")}
+        self.identity = config.identity * config.cycle_weight
         forth = config.direction == "AtoB"
         self.source, self.target = ("a", "b") if forth else ("b", "a")
         self.deployed = ("a_to_b", "b_to_a") if forth else ("b_to_a", "a_to_b")
@@ -94,7 +102,7 @@ class Task(PixelTask):
         if self.config.labels == "one_hot" and not self.meta.labelled:
             raise UsageError("task.labels = 'one_hot', but neither side is label maps", "name the side that is: data.labels=a")
         a, b = self.channels.values()
-        if self.config.identity and a != b:
+        if self.identity and a != b:
             what = f"task.identity shows pictures of one side to both networks, and they have {a} and {b} sheets"
             raise UsageError(what, "set task.identity=0")
         require_no_fill(view, augment)
@@ -123,11 +131,12 @@ class Task(PixelTask):
     def forward(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return of each side what was painted from the other, the way there and back, and what should not change."""
         a, b = batch["a"], batch["b"]
-        seen = ([a, b], [b, a]) if self.config.identity else ([a], [b])
+        seen = ([a, b], [b, a]) if self.identity else ([a], [b])
         from_a, from_b = (together(networks[name], *images) for name, images in zip(("a_to_b", "b_to_a"), seen, strict=True))
         outputs = {"painted_b": from_a[0], "painted_a": from_b[0]}
-        outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
-        return outputs | ({"same_b": from_a[1], "same_a": from_b[1]} if self.config.identity else {})
+        if self.config.cycle_weight:
+            outputs |= {"again_a": networks["b_to_a"](from_a[0]), "again_b": networks["a_to_b"](from_b[0])}
+        return outputs | ({"same_b": from_a[1], "same_a": from_b[1]} if self.identity else {})
 
     def respond(self, networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, Tensor]:
         """Return `image`, `(B, C, H, W)` in [-1, 1]: the source painted as a picture of the other side."""
@@ -143,9 +152,9 @@ class Task(PixelTask):
             if phase == "discriminators":
                 found = caught(self.config, judge, networks[f"pool_{side}"], real, fake)
             else:
-                found = {"cycle": weight * self.codec.loss(outputs[f"again_{side}"], real)}
-                if self.config.identity:
-                    found["identity"] = self.config.identity * weight * self.codec.loss(outputs[f"same_{side}"], real)
+                found = {"cycle": weight * self.codec.loss(outputs[f"again_{side}"], real)} if weight else {}
+                if self.identity:
+                    found["identity"] = self.identity * self.codec.loss(outputs[f"same_{side}"], real)
                 found |= deceived(self.config, judge, real, fake)
             losses |= {f"{name}_{side}": loss for name, loss in found.items()}
         return losses

@@ -88,6 +88,11 @@ class Task(PixelTask):
         for part in self.parts.values():
             part.check(view, augment)
 
+    def lacking(self, field: str) -> str:
+        """Return the part that reads the field, which can be left out if it is not the only one."""
+        name = next(name for name, part in self.parts.items() if field in part.fields)
+        return f"leave out the part that needs {field}: task.parts.{name}=null"
+
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network with a head per part."""
         width, channels = self.config.features, [part.codec.channels for part in self.parts.values()]

@@ -32,7 +32,7 @@ from pixelwise.predictions.image import ImagePrediction
 from pixelwise.task import Phase, PixelTask, Predictor, full_resolution
 
 PIXEL_LOSSES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
-GAME = ("adversarial", "discriminator", "halved", "gradient_penalty", "r1", "feature_matching", "pool", "order")
+GAME = ("adversarial", "discriminator", "halved", "gradient_penalty", "r1", "feature_matching", "pool", "augmentation", "order")
 """Settings of the discriminator."""
 LINEAR_PIXELS = 256
 MEAN_SIZE = (128, 128)

@@ -6,7 +6,8 @@ The header tells the form:
 - long, a row per point: `file,name,x,y` and if known `visible`
 
 An empty or NaN cell is an unlabelled point. `visible` is 1 for visible and 0 for hidden, or absent if x and y are empty.
-Images are in `images` beside the table or right beside it. Coordinates are ours: the first pixel's centre is 0.5.
+Cells are parted by commas, semicolons or tabs; with the latter two, 12,5 is the number 12.5. Images are in `images` beside
+the table or right beside it. Coordinates are ours: the first pixel's centre is 0.5.
 """
 
 from __future__ import annotations
@@ -74,12 +75,21 @@ def _table(root: Path, split: str) -> tuple[Path, bool]:
 def _parse(path: Path) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if line] or [[]]
+            parted = _separator(stream.readline())
+            stream.seek(0)
+            header, *lines = [[cell.strip() for cell in line] for line in csv.reader(stream, delimiter=parted) if line] or [[]]
+        if parted != ",":
+            lines = [[line[0], *(re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in line[1:])] for line in lines]
         if header[1:4] == ["name", "x", "y"]:
             return _long(lines)
         return _wide(header, lines, path)
     except (ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{path}: {error}", "each row has the columns that the header names") from None
+
+
+def _separator(header: str) -> str:
+    """Return what parts the cells of a header: the comma, unless there are more semicolons or tabs."""
+    return max((",", ";", "\t"), key=header.count)
 
 
 def _wide(header: list[str], lines: list[list[str]], path: Path) -> Table:

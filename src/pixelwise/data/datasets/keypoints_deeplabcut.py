@@ -9,7 +9,7 @@ issue 310), so half a pixel is added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,7 +51,9 @@ class Config(DataConfig):
         if self.on_error == "stop":
             require_images((item.path for item in kept), root)
         meta = Meta(skeleton=skeleton_for(len(names), _skeleton(root, names), self.skeleton, root))
-        return checked(KeypointFiles(root, kept, meta), self.on_error)
+        files = KeypointFiles(root, kept, meta)
+        files.notes.extend(_unknown_limbs(root, names))
+        return checked(files, self.on_error)
 
 
 def _files(root: Path) -> list[Path]:
@@ -86,6 +88,14 @@ def _skeleton(root: Path, names: Sequence[str]) -> Skeleton:
     limbs = [[stated.names[a], stated.names[b]] for a, b in stated.limbs]
     kept = [limb for limb in limbs if set(limb) <= set(names)]
     return made_skeleton({"names": list(names), "limbs": kept}, root / "config.yaml")
+
+
+def _unknown_limbs(root: Path, names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for every limb of the config.yaml that names no point; DeepLabCut's template has such."""
+    if (root / "config.yaml").is_file():
+        for limb in of_deeplabcut(root / "config.yaml")[1].get("skeleton") or ():
+            if not {str(end) for end in limb} <= set(names):
+                yield f"config.yaml: the limb {' to '.join(map(str, limb))} is left out, as it names no labelled point"
 
 
 def _records(path: Path, table: Table, names: tuple[str, ...]) -> list[Record]:

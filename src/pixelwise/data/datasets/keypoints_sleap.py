@@ -1,17 +1,19 @@
 """SLEAP's `.slp` files: HDF5 with tables of frames, instances and points, and JSON that names skeleton and videos.
 
 Images are taken from the file itself where they are embedded (`.pkg.slp`), from the image files it names (also beside it,
-if the project moved), or, where it names a video, from a folder of frames extracted from it. Instances that people labelled
-are taken; `predicted` also takes the others in frames that nobody labelled. Invisible points are unknown. Since format 1.1
-the first pixel's centre is 0, before its corner was (sleap-io, `read_instances` in `io/slp.py`); the first gets half a
-pixel added.
+if the project moved), or, where it names a video, from that (with PyAV), or from a folder of frames extracted from it.
+Instances that people labelled are taken; `predicted` also takes the others in frames that nobody labelled. Invisible points
+are unknown. Since format 1.1 the first pixel's centre is 0, before its corner was (sleap-io, `read_instances` in
+`io/slp.py`); the first gets half a pixel added.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from math import nan
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +29,7 @@ from pixelwise.data.hdf5 import opened, text_of, values_of
 from pixelwise.data.images import decode_image
 from pixelwise.data.keypoints import KeypointFiles, Record, numbered, record, require_images
 from pixelwise.data.skeletons import SkeletonFile, skeleton_for, sleap_skeleton
+from pixelwise.data.video_frames import extracted
 from pixelwise.errors import DataError
 from pixelwise.geometry.homography import Size
 
@@ -115,18 +118,22 @@ def _read(file: Any, path: Path, folder: Path | None, predicted: bool) -> tuple[
     attributes = file["metadata"].attrs
     skeleton = sleap_skeleton(json.loads(text_of(attributes["json"])), path)
     corner = -0.5 if float(attributes["format_id"]) >= CENTRED else 0.0
-    videos = [_video(file, json.loads(text_of(one)), path, folder) for one in values_of(file, "videos_json")]
     points = {USER: values_of(file, "points"), PREDICTED: values_of(file, "pred_points")}
     instances = values_of(file, "instances")
-    records = []
+    found, wanted = [], defaultdict[int, list[int]](list)
     for frame in values_of(file, "frames"):
         of_frame = instances[int(frame["instance_id_start"]) : int(frame["instance_id_end"])]
         labelled = of_frame[of_frame["instance_type"] == USER]
         chosen = labelled if len(labelled) or not predicted else of_frame
         rows = [_rows(points[int(one["instance_type"])], one, len(skeleton.names), path) for one in chosen]
-        if not rows:
-            continue
-        video, number = int(frame["video"]), int(frame["frame_idx"])
+        if rows:
+            video, number = int(frame["video"]), int(frame["frame_idx"])
+            found.append((video, number, rows))
+            wanted[video].append(number)
+    stated = [json.loads(text_of(one)) for one in values_of(file, "videos_json")]
+    videos = {video: _video(file, stated[video], path, folder, numbers) for video, numbers in wanted.items()}
+    records = []
+    for video, number, rows in found:
         made = record(videos[video].get(number, path.parent / f"frame {number} of video {video}"), rows, corner=corner)
         source = videos[video]
         name = f"{source.embedded}#{number}" if isinstance(source, Embedded) else f"video{video}/{number:06d}"
@@ -140,8 +147,8 @@ class Embedded(dict[int, Path]):
     embedded = ""
 
 
-def _video(file: Any, stated: Mapping[str, Any], path: Path, folder: Path | None) -> dict[int, Path]:
-    """Return where the frames of a video are, by their number."""
+def _video(file: Any, stated: Mapping[str, Any], path: Path, folder: Path | None, wanted: Sequence[int]) -> Mapping[int, Path]:
+    """Return where the frames of a video are, by their number; of a video file only the wanted ones."""
     backend = stated.get("backend") or stated
     dataset = backend.get("dataset") or ""
     if dataset in file:
@@ -154,8 +161,13 @@ def _video(file: Any, stated: Mapping[str, Any], path: Path, folder: Path | None
         return numbered(own if own.is_dir() else folder)
     if isinstance(named, list):
         return {number: _image(str(name), path) for number, name in enumerate(named)}
-    hint = f"ffmpeg -i {Path(named).name} -start_number 0 frames/%06d.png, then data.frames=frames"
-    raise DataError(f"{path}: its images are in the video {named}", hint)
+    video = _image(str(named), path)
+    if video.is_file() and find_spec("av"):
+        return extracted(video, wanted)
+    hint = f"ffmpeg -i {video.name} -start_number 0 frames/%06d.png, then data.frames=frames"
+    if video.is_file():
+        raise DataError(f"{path}: its images are in the video {named}", f"pip install 'pixelwise[video]'; or {hint}")
+    raise DataError(f"{path}: its images are in the video {named}, which is not there", f"put it beside the labels; or {hint}")
 
 
 def _numbers(file: Any, dataset: str) -> Sequence[int]:
