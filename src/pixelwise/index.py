@@ -201,7 +201,7 @@ def shared_settings(pairs: Sequence[str], known: dict[str, Any]) -> dict[str, li
 def recipe_for(pairs: Sequence[str]) -> str:
     """Return a recipe for data that only pairs such as `data.kind=keypoints_csv` describe: one that reads this kind.
 
-    The one called as the kind begins comes first, since it is for a folder of the user's own.
+    The one called as the kind begins or as its own task comes first, since it is for a folder of the user's own.
 
     Raises:
         UsageError: No pair says of which kind the data is, or no recipe reads it.
@@ -209,14 +209,15 @@ def recipe_for(pairs: Sequence[str]) -> str:
     kind = next((text for key, text in map(split_override, pairs) if key in ("data", "data.kind")), "")
     if not kind:
         raise UsageError("name a recipe, or the kind of your data", "data.kind=KIND data.root=FOLDER")
-    kinds = {name: next(s["default"] for s in e["settings"] if s["key"] == "data.kind") for name, e in index().items()}
+    defaults = {name: {one["key"]: one["default"] for one in entry["settings"]} for name, entry in index().items()}
+    kinds = {name: settings["data.kind"] for name, settings in defaults.items()}
     own = kind.partition("_")[0]
     if own in kinds and kinds[own].partition("_")[0] == own:
         return own
-    found = next((name for name, other in kinds.items() if other == kind), None)
-    if found is None:
+    found = sorted((name != defaults[name]["task.kind"], name) for name, other in kinds.items() if other == kind)
+    if not found:
         raise UsageError(f"no recipe reads data of kind {kind!r}", did_you_mean(kind, kinds.values()) or "name a recipe first")
-    return found
+    return found[0][1]
 
 
 def check_saved(path: Path, pairs: Sequence[str]) -> None:

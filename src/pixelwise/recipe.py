@@ -81,12 +81,15 @@ class Recipe(Training, Overridable):
         """Return a copy with `key=value` pairs applied.
 
         Raises:
-            UsageError: As `Overridable.override`, or a setting of the task would change nothing.
+            UsageError: As `Overridable.override`, or a setting of the task is given another value that would change nothing.
         """
         made = super().override(pairs)
         for key, _ in map(split_override, pairs):
             task, _, rest = key.partition(".")
-            if task == "task" and (why := made.task.idle().get(rest.partition(".")[0])):
+            name = rest.partition(".")[0]
+            if task != "task" or getattr(made.task, name, None) == getattr(self.task, name, None):
+                continue
+            if why := made.task.idle().get(name):
                 raise UsageError(f"{key} would change nothing", why)
         return made
 
