@@ -129,7 +129,7 @@ def pix2pix_2017() -> Recipe:
 def world_map2aerial() -> Recipe:
     """Maps of the embedded world to aerial views, 64 x 64, pix2pix with a small generator: what `world_translation` undoes.
 
-    The map has no colours, the picture is one of many that fit: L1 0.123 on 96 unseen scenes (mean view 0.123, linear map of
+    The picture is one of many that fit a map. L1 0.123 on 96 unseen scenes (mean view 0.123, linear map of
     the colour 0.104) after 2 minutes of one core: streets, roofs and rivers lie where they should, in colours of their own.
     """
     base = world_translation()
