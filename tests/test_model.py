@@ -288,7 +288,12 @@ def test_a_suffix_that_would_alter_labels_is_refused(tmp_path: Path, suffix: str
 def test_every_suffix_on_offer_can_be_written(tmp_path: Path) -> None:
     for prediction in (labels(), points(), ImagePrediction(noise((16, 32)), noise((16, 32), 1))):
         for suffix in prediction.suffixes:
-            with PillowImage.open(prediction.save(tmp_path / f"x{suffix}")) as image:
+            path = prediction.save(tmp_path / f"x{suffix}")
+            if suffix == ".npy":
+                assert isinstance(prediction, ImagePrediction)
+                assert np.array_equal(np.load(path), prediction.pixels.permute(1, 2, 0).numpy())
+                continue
+            with PillowImage.open(path) as image:
                 assert image.size == (prediction.image.shape[-1], prediction.image.shape[-2])
     with PillowImage.open(tmp_path / "x.png") as image:
         assert np.array_equal(np.asarray(image), noise((16, 32), 1).permute(1, 2, 0).numpy())

@@ -153,6 +153,16 @@ def test_of_a_video_the_end_is_held_out_and_of_places_whole_ones(tmp_path: Path,
     assert len(val) == 4 and len({value(val, i, "b") // 4 for i in range(4)}) == 1
 
 
+def test_a_folder_that_holds_a_video_says_how_to_unpack_it(tmp_path: Path) -> None:
+    for side in ("trainA", "trainB"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "film.mp4").write_bytes(b"frames")
+    for config in (paired_folder.Config(root=str(tmp_path)), unpaired_folder.Config(root=str(tmp_path))):
+        with pytest.raises(DataError, match=r"no images in .*trainA") as caught:
+            config.open("train")
+        assert caught.value.hint == "film.mp4 is a video: unpack its frames first, for example ffmpeg -i film.mp4 %05d.png"
+
+
 # Made of photographs
 
 

@@ -17,6 +17,7 @@ from pydantic import Field as Setting
 from pixelwise.data.dataset import Dataset, Source
 from pixelwise.data.images import SUFFIXES
 from pixelwise.data.sample import Sample
+from pixelwise.data.video import SUFFIXES as VIDEOS
 from pixelwise.errors import DataError, did_you_mean
 
 ValFrom = Annotated[
@@ -52,7 +53,11 @@ def images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> dict[str, P
             if other is not path:
                 raise DataError(f"{path} and {other.name} have the same name", "remove or rename one of them")
     if not found:
-        raise DataError(f"no images in {folder}", f"expected files ending in {', '.join(sorted(suffixes))}")
+        video = next((path.name for path in sorted(folder.glob("*")) if path.suffix.lower() in VIDEOS), "")
+        unpack = f"{video} is a video: unpack its frames first, for example ffmpeg -i {video} %05d.png"
+        raise DataError(
+            f"no images in {folder}", unpack if video else f"expected files ending in {', '.join(sorted(suffixes))}"
+        )
     return dict(sorted(found.items()))
 
 

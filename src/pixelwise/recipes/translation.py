@@ -129,7 +129,8 @@ def pix2pix_2017() -> Recipe:
 def world_map2aerial() -> Recipe:
     """Maps of the embedded world to aerial views, 64 x 64, pix2pix with a small generator: what `world_translation` undoes.
 
-    Roofs, trees and light are not in the map: the picture is one of many that fit. Not measured yet.
+    The picture is one of many that fit a map. L1 0.123 on 96 unseen scenes (mean view 0.123, linear map of
+    the colour 0.104) after 2 minutes of one core: streets, roofs and rivers lie where they should, in colours of their own.
     """
     base = world_translation()
     task = base.task.model_copy(update={"source": "map", "target": "aerial"})
@@ -140,7 +141,9 @@ def world_map2aerial() -> Recipe:
 def labels2street() -> Recipe:
     """CamVid's label maps to streets: train/images, train/labels and the same of val in data.root; train 367, val 101 pictures.
 
-    The labels enter as one sheet per class; pixels without a label are 0 in all. Not measured yet.
+    The labels enter as one sheet per class; pixels without a label are 0 in all. Not measured at 256 x 256: 1.4 s of one core
+    a step in float32. 400 steps at 128 x 128 with network.width=16, a minute and a half of one core, have L1 0.115 on 12
+    pictures of val (mean street 0.155, linear map of the colour 0.198): sky, trees and road, blurred (docs/translation.md).
     """
     made = _pair("labels2street", segmentation_folder.Config(root="data/camvid"), "labels", "image")
     return made.override(["task.labels=one_hot"])
@@ -151,7 +154,7 @@ def grey2colour() -> Recipe:
     """Black and white to colour: photographs in data.root, to any depth; their luma is the input. A tenth is held out.
 
     The network paints all three channels; `colorization` keeps the picture's own lightness and is the better way to colour
-    photographs. Not measured yet.
+    photographs. Not measured yet; 1.4 s of one core a step in float32.
     """
     return _pair("grey2colour", image_folder.Config(root="data/imagenet_one_per_class"), "grey", "image")
 
@@ -161,7 +164,7 @@ def day2night() -> Recipe:
     """Webcams by day to the same by night: folders day and night in data.root, with names such as cam03_07.jpg.
 
     Every day picture of a camera is a pair with every night picture of it. A fifth of the cameras is held out, so what is
-    measured is how a place looks by night that was never seen. Not measured yet.
+    measured is how a place looks by night that was never seen. Not measured yet; 1.4 s of one core a step in float32.
     """
     data = paired_folder.Config(root="data/day_night", a="day", b="night", match="group", val_fraction=0.2)
     return _pair("day2night", data)
@@ -172,7 +175,8 @@ def edges2cats() -> Recipe:
     """Line drawings to cats: photographs in the folder cats of data.root, a tenth held out; their outlines are drawn as read.
 
     The lines are where the luma is steep, thinned and followed (`data.lines`); for the lines of a trained detector see
-    docs/translation.md. Not measured yet.
+    docs/translation.md. Not measured at 256 x 256, 1.4 s of one core a step in float32. 600 steps at 128 x 128 with
+    network.width=16, two minutes of one core, teach nothing yet: L1 0.233 on the 40 held out, where the mean cat has 0.224.
     """
     return _pair("edges2cats", image_folder.Config(root="data/cats_dogs", train=("cats",)), "lines", "image")
 
@@ -181,7 +185,7 @@ def edges2cats() -> Recipe:
 def thermal2rgb() -> Recipe:
     """Thermal to visible light, RoadScene: train/infrared and train/visible in data.root, equal names; a tenth is held out.
 
-    Colours cannot be seen in the warmth of things: expect plausible ones. Not measured yet.
+    Colours cannot be seen in warmth: expect plausible ones. Not measured yet; 1.4 s of one core a step in float32.
     """
     return _pair("thermal2rgb", paired_folder.Config(root="data/roadscene_thermal", a="infrared", b="visible"))
 
@@ -191,6 +195,6 @@ def sketch2image() -> Recipe:
     """Outlines that people drew to photographs, BSDS500: train (200 pictures) and val (100) of data.root.
 
     A line is the darker the more annotators drew it. Few pictures of everything there is: expect colours in the shapes, not
-    things. Not measured yet.
+    things. Not measured yet; 1.4 s of one core a step in float32.
     """
     return _pair("sketch2image", boundary_folder.Config(root="data/bsds500", reading="bits"), "drawing", "image")
