@@ -276,10 +276,10 @@ def world_generation() -> Recipe:
         optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.0, 0.9)),
         schedule=Schedule(kind="linear", hold=0.5),
         ema=0.995,
-        steps=2000,
+        steps=1200,
         batch_size=16,
-        evaluate_every=500,
-        pictures_every=500,
+        evaluate_every=400,
+        pictures_every=400,
     )
 
 
