@@ -268,7 +268,7 @@ def world_generation() -> Recipe:
     """Street scenes of the embedded world from noise, 64 x 64, with a small residual generator.
 
     Expect a kernel distance by random features of 0.065 to 64 unseen scenes (other true scenes 0.006, pictures of noise 8.5,
-    the mean of 256 scenes 113) after some 4 minutes of one CPU core with AMX: sky, ground and colours, and no objects yet.
+    the mean of 256 scenes 113) after some 5 minutes of one CPU core with AMX: sky, ground and colours, and no objects yet.
     """
     return Recipe(
         name="world_generation",
