@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/super-resolution.md",
     "docs/perceptual-losses.md",
     "docs/colour.md",
+    "docs/gan-experiments.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
