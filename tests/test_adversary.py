@@ -48,11 +48,11 @@ def pictures(step: int) -> dict[str, Tensor]:
     return {side: torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=draw) for side in ("a", "b")}
 
 
-def trainer_of(task: Task, networks: nn.ModuleDict, run: Path) -> Trainer:
+def trainer_of(task: Task, networks: nn.ModuleDict, run: Path, precision: Any = "float32") -> Trainer:
     return Trainer(
         task,
         networks,
-        Training(steps=2, batch_size=2, precision="float32", threads=1),
+        Training(steps=2, batch_size=2, precision=precision, threads=1),
         Optimizer(lr=LR, betas=BETAS),
         Schedule(),
         run,
@@ -169,6 +169,30 @@ def test_feature_matching_and_several_discriminators(scales: int) -> None:
     inside = sum((a - b).abs().mean() for x, y in zip(ours, theirs, strict=True) for a, b in zip(x[:-1], y[:-1], strict=True))
     torch.testing.assert_close(losses["feature_matching"], 10 * inside / scales, atol=1e-10, rtol=0)
     torch.testing.assert_close(losses["adversarial"], sum((x[-1] - 1).square().mean() for x in ours), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("settings", "judge"),
+    [
+        ({"adversarial": "wasserstein", "gradient_penalty": 10}, {"norm": "none", "spectral_norm": True, "scales": 2}),
+        ({"adversarial": "hinge", "r1": 10, "feature_matching": 10, "pool": 2}, {"norm": "group", "scales": 2}),
+        ({"adversarial": "minimax", "objective": "l2+gan", "r1": 1, "order": "simultaneous"}, {"norm": "instance"}),
+    ],
+)
+def test_the_engine_plays_every_combination(
+    settings: dict[str, Any], judge: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    task = Task(Config(discriminator=patchgan.Config(width=4, layers=1, **judge), **settings), Meta())
+    networks = task.networks(pix2pix_unet.Config(width=4, depth=3))
+    before = {name: parameter.detach().clone() for name, parameter in networks.named_parameters()}
+    trainer = trainer_of(task, networks, tmp_path, precision)
+    for step in range(2):
+        losses = trainer._train({name: picture.float() for name, picture in pictures(step).items()})
+    named = {"gradient_penalty", "r1", "feature_matching"} & {name for name in settings if settings[name]}
+    assert named <= set(losses) and all(np.isfinite(list(losses.values())))
+    assert all(not torch.equal(before[n], p) for n, p in networks.named_parameters() if n.endswith("weight"))
 
 
 def test_a_conditional_pool_keeps_pairs(tmp_path: Path) -> None:

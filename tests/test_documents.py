@@ -29,6 +29,8 @@ DOCUMENTS = (
     "docs/perceptual-losses.md",
     "docs/colour.md",
     "docs/gan-experiments.md",
+    "docs/originals.md",
+    "docs/translation.md",
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")

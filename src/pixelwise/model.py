@@ -394,7 +394,7 @@ def to_pixels(image: PillowImage.Image | np.ndarray[Any, Any] | Tensor, kind: Pi
     elif tensor.dtype != torch.uint8:
         raise DataError(f"image dtype is {str(tensor.dtype).removeprefix('torch.')}", PIXELS_HINT)
     if not plain:
-        return tensor.cpu().contiguous()
+        return tensor.cpu().expand(3 if kind.channels == 3 else -1, -1, -1).contiguous()
     return tensor.to("cpu", torch.uint8).expand(3, -1, -1).contiguous()
 
 

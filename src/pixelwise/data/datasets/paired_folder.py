@@ -226,11 +226,9 @@ def _grouped(folders: tuple[Path, ...], every: bool) -> list[Pair]:
             chosen = others if every else [others[n % len(others)]]
             pairs += [Pair(f"{key}{AND}{other}", path, file) for other, file in chosen]
     if not pairs:
-        names = f"{next(iter(a))} and {next(iter(b))}"
+        names, example = " and ".join(folder.name for folder in folders), f"{next(iter(a))} and {next(iter(b))}"
         hint = "names are equal up to the last _ or -, such as cam3_1.jpg and cam3_7.jpg"
-        raise DataError(
-            f"{folders[0].parent}: {folders[0].name} and {folders[1].name} share no group, for example {names}", hint
-        )
+        raise DataError(f"{folders[0].parent}: {names} share no group, such as {example}", hint)
     return pairs
 
 
