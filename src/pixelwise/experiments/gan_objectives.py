@@ -102,8 +102,8 @@ CAPTIONS = {
     COLOUR: "Hasler and Suesstrunk 2003. Near that of the real pictures is better, not more.",
 }
 
-NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the kernel distance
-over all pictures of the validation split, 0 for the same set."""
+NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the
+kernel distance over all pictures of the validation split, 0 for the same set."""
 
 THEIRS = """Cityscapes, 256 x 256, 200 epochs on a GPU, an FCN-8s as the segmenter, 19 classes: other pictures and another
 length than here. Only the order can be compared."""
