@@ -124,4 +124,5 @@ def test_the_verb(capsys: Capture, finished: Finished, tmp_path: Path) -> None:
     assert main(["gallery", run, out]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["gallery", run, str(tmp_path / "more"), "network.width=3"]) == 2
+    assert "gallery cannot change 'network.width': the model is trained" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()

@@ -214,7 +214,7 @@ def train(chosen: argparse.Namespace) -> int:
 def evaluate(chosen: argparse.Namespace) -> int:
     """Print the metrics of a run beside the baselines, and what else is asked of its pictures."""
     taken, pairs = options(chosen.pairs, {"split": str, "limit": int, "segmenter": str, "features": str, "classifier": str})
-    _require_run(chosen.run, pairs)
+    _require_run(chosen.verb, chosen.run, pairs)
     from pixelwise.evaluation import evaluate as measured
     from pixelwise.evaluation import text_table
     from pixelwise.judges import as_text, judges
@@ -236,7 +236,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
 def gallery(chosen: argparse.Namespace) -> int:
     """Write a page of what a run answers to the samples of a split."""
     taken, pairs = options(chosen.pairs, {"split": str, "limit": int})
-    _require_run(chosen.run, pairs)
+    _require_run(chosen.verb, chosen.run, pairs)
     from pixelwise.gallery import make
     from pixelwise.run import open_run
 
@@ -250,14 +250,14 @@ def gallery(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _require_run(run: str, pairs: Sequence[str]) -> None:
+def _require_run(verb: str, run: str, pairs: Sequence[str]) -> None:
     """Check that there is a run and that the settings are those that can change after training."""
     if not (Path(run) / "recipe.json").is_file():
         hint = _nearby(Path(run)) or "pixelwise train makes one"
         raise UsageError(f"no run in {run}: it holds no recipe.json", hint)
     for key, _ in map(split_override, pairs):
         if key.partition(".")[0] not in ("data", "task"):
-            what = f"evaluate cannot change {key!r}: the model is trained"
+            what = f"{verb} cannot change {key!r}: the model is trained"
             raise UsageError(what, "it takes split, limit, data.*, and of task.* what says how to answer")
     from pixelwise.index import check_saved
 

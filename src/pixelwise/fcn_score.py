@@ -21,8 +21,8 @@ class FcnScore:
     """Reads every picture with a segmenter, and holds the answer against the label map that the picture should show.
 
     `pixel_accuracy`, `mean_accuracy_present` and `miou_present` are the paper's per-pixel accuracy, per-class accuracy and
-    class IoU, in each picture's own pixels. The score is never better than the segmenter, so that of real pictures belongs
-    beside it, and only scores by one segmenter can be compared.
+    class IoU, in each picture's own pixels. A score says as much of the segmenter as of the pictures: that of real ones belongs
+    beside it (plain pictures may even be read better), and only scores by one segmenter can be compared.
 
     Args:
         segmenter: A model of the task `segmentation`, one class per pixel, that was trained on real pictures.

@@ -133,7 +133,7 @@ CAPTIONS = {
     BACK: "Mean absolute difference of the picture from what comes back of it. Less is better, and the cycle trains for it.",
 }
 
-NUMBERS = f"""Mean (least to largest) of {{}} trainings of {{:g}} minutes of processor time each. {KID}: the kernel
+NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the kernel
 distance from true pictures of other scenes, 0 for the same set. A step with the cycle takes longer, so there are fewer."""
 
 FOLLOWS = """The way back is no proof that the answer is right: two networks can agree on a code and hide the picture in it.

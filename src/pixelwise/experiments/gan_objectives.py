@@ -8,8 +8,8 @@ picture that was painted from it.
 
 We paint streets of the embedded world from their label maps. Each objective has the same processor time, generator, seeds
 and pictures, so that the ones without a discriminator take more steps. The segmenter is trained before, on the real
-pictures of the training scenes; its score on the real pictures of the other scenes is the most there is to reach. Beside
-the score we measure L1, how colourful the pictures are, and how far they are as a set from the real ones.
+pictures of the training scenes; its score on the real pictures of the other scenes stands beside the others. We also measure
+L1, how colourful the pictures are, and how far they are as a set from the real ones.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ CAPTIONS = {
     COLOUR: "Hasler and Suesstrunk 2003. Near that of the real pictures is better, not more.",
 }
 
-NUMBERS = f"""Mean (least to largest) of {{}} trainings of {{:g}} minutes of processor time each. {KID}: the kernel distance
-over all pictures of the validation split, 0 for the same set."""
+NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the
+kernel distance over all pictures of the validation split, 0 for the same set."""
 
 THEIRS = """Cityscapes, 256 x 256, 200 epochs on a GPU, an FCN-8s as the segmenter, 19 classes: other pictures and another
 length than here. Only the order can be compared."""

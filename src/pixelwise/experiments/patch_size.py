@@ -95,8 +95,8 @@ CAPTIONS = {
     COLOUR: "Hasler and Suesstrunk 2003. Near that of the real pictures is better, not more.",
 }
 
-NUMBERS = f"""Mean (least to largest) of {{}} trainings of {{:g}} minutes of processor time each. {KID}: the kernel distance
-over all pictures of the validation split, 0 for the same set."""
+NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the
+kernel distance over all pictures of the validation split, 0 for the same set."""
 
 FOLLOWS = """The paper's table 2, at 256 x 256: 1 x 1 0.39 per pixel and 0.10 class IoU, 16 x 16 0.65 and 0.17, 70 x 70 0.66 and
 0.17, the whole picture 0.42 and 0.11. A patch is large or small by what it shows: 16 pixels of 64 hold about what 70
