@@ -193,7 +193,7 @@ def test_bed_of_nails_and_a_convolution_are_the_transposed_convolution() -> None
 
 
 def test_a_block_adds() -> None:
-    block = residual.Block(4, "none")
+    block = residual.Block(4, residual.Config(norm="none"))
     nn.init.zeros_(block.branch[-2].weight), nn.init.constant_(block.branch[-2].bias, -3.0)
     maps = torch.randn(1, 4, 5, 5)
     assert torch.equal(block(maps), maps - 3)  # below zero as well: no activation after the sum

@@ -298,7 +298,7 @@ class Runs:
 
 def test_weights_with_code_in_them_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"features.0.weight": Runs()}, tmp_path / "w.pth")
-    with pytest.raises(ModelError, match="not of weights alone"):
+    with pytest.raises(ModelError, match="refused: its pickle wants to run print"):
         pretrained.Config(model="squeezenet1_1", weights=str(tmp_path / "w.pth")).build()
     assert "code ran" not in capsys.readouterr().out
 
