@@ -78,10 +78,12 @@ class Recipe(Training, Overridable):
             UsageError: As `Overridable.override`, or a setting of the task would change nothing.
         """
         made = super().override(pairs)
+        idle = made.task.idle()
         for key, _ in map(split_override, pairs):
             task, _, rest = key.partition(".")
-            if task == "task" and (why := made.task.idle().get(rest.partition(".")[0])):
-                raise UsageError(f"{key} would change nothing", why)
+            name = rest.partition(".")[0]
+            if task == "task" and name in idle and getattr(made.task, name) != getattr(self.task, name, None):
+                raise UsageError(f"{key} would change nothing", idle[name])
         return made
 
     def save(self, path: Path) -> None:
