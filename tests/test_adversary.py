@@ -225,7 +225,7 @@ def test_cycle_translation_plays_by_the_same_settings() -> None:
     ("pairs", "said", "hint"),
     [
         (["objective=l1", "adversarial=hinge"], "task.adversarial would change nothing", "no discriminator"),
-        (["objective=l2", "discriminator.layers=2"], "task.discriminator.layers would change nothing", "l1+cgan has one"),
+        (["objective=l2", "discriminator.layers=3"], "task.discriminator.layers would change nothing", "l1+cgan has one"),
         (["objective=l1", "order=simultaneous"], "task.order would change nothing", "no discriminator"),
         (["objective=l1", "feature_matching=10"], "task.feature_matching would change nothing", "no discriminator"),
         (["objective=l1", "pool=50"], "task.pool would change nothing", "no discriminator"),

@@ -84,13 +84,12 @@ class Recipe(Training, Overridable):
             UsageError: As `Overridable.override`, or a setting of the task is given another value that would change nothing.
         """
         made = super().override(pairs)
+        idle = made.task.idle()
         for key, _ in map(split_override, pairs):
             task, _, rest = key.partition(".")
             name = rest.partition(".")[0]
-            if task != "task" or getattr(made.task, name, None) == getattr(self.task, name, None):
-                continue
-            if why := made.task.idle().get(name):
-                raise UsageError(f"{key} would change nothing", why)
+            if task == "task" and name in idle and getattr(made.task, name) != getattr(self.task, name, None):
+                raise UsageError(f"{key} would change nothing", idle[name])
         return made
 
     def save(self, path: Path) -> None:
