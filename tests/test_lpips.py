@@ -121,7 +121,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(Hostile()))
     torch.save({"weight": Hostile()}, tmp_path / "hostile.pth")
     for name in ("hostile.pkl", "hostile.pth"):
-        with pytest.raises(ModelError, match="no file of weights|its pickle wants to run eval"):
+        with pytest.raises(ModelError, match=r"no file of weights|its pickle wants to run eval"):
             read(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match="no state dictionary"):

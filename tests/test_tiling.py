@@ -38,7 +38,8 @@ from pixelwise.stored import Description
 from pixelwise.tasks import segmentation
 
 Capture = pytest.CaptureFixture[str]
-DENSE = [(kind, changes) for kind, changes in CASES if kind not in ("patchgan", "regressor", "classifier")]
+OTHER = ("patchgan", "regressor", "classifier", "dcgan", "dcgan_discriminator", "residual_generator", "residual_discriminator")
+DENSE = [(kind, changes) for kind, changes in CASES if kind not in OTHER]
 
 
 def noise(*shape: int) -> Tensor:

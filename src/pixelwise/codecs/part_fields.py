@@ -237,7 +237,8 @@ class PartFieldsCodec(Codec[Targets]):
         """
         beliefs = self.beliefs.flip(outputs[:, : self.beliefs.channels])
         twins, signs = self._mirror
-        fields = outputs[:, self.beliefs.channels :].flip(-1).unflatten(1, (-1, 2))[:, twins]
+        fields = outputs[:, self.beliefs.channels :].flip(-1)
+        fields = fields.reshape(fields.shape[0], -1, 2, *fields.shape[-2:])[:, twins]
         sign = outputs.new_tensor(signs)[:, None] * outputs.new_tensor([-1.0, 1.0])
         return torch.cat([beliefs, (fields * sign[..., None, None]).flatten(1, 2)], 1)
 

@@ -43,7 +43,8 @@ class Noisy(Dataset):
             if name not in dataset.fields:
                 raise UsageError(f"the data has no field {name!r}", f"it has {', '.join(dataset.fields)}")
         self.dataset, self.picture, self.category, self.side, self.noise = dataset, picture, category, side, noise
-        self.meta, self.notes, self.missing = dataset.meta, dataset.notes, dataset.missing
+        self.meta, self.notes = dataset.meta, dataset.notes
+        self.missing = dict(dataset.missing)  # a view of it could not be sent to a worker
         self.fields = ("image", *([category] if category else []), NOISE)
 
     def __len__(self) -> int:
