@@ -281,6 +281,12 @@ def test_dropout_is_noise_by_choice_and_by_seed(trained: Path) -> None:
     assert (answers(model, "task.noise=none") == plain).all()
 
 
+def test_tiles_of_a_picture_with_noise_are_never_called_exact(trained: Path) -> None:
+    """What is dropped depends on the tile that a pixel stands in."""
+    assert "dropout" not in load(trained)._tiling.inexact
+    assert "for every tile" in load(trained, changes=["task.noise=dropout"])._tiling.inexact
+
+
 def test_noise_is_alike_for_every_picture_of_a_batch_and_draws_nothing_else() -> None:
     task, networks = tiny(0.5, noise="dropout")
     networks.eval()

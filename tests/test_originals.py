@@ -204,6 +204,42 @@ def test_other_channels(ends: tuple[int, int], tmp_path: Path) -> None:
     assert isinstance(answer, ImagePrediction) and (answer.pixels - expected).abs().max() <= 0.501
 
 
+def test_grey_files_are_read_as_the_original_does(tmp_path: Path) -> None:
+    """By a generator of one channel: colours become luma, as Pillow's mode L but for one level where it rounds otherwise."""
+    theirs = trained(UNet(7, "instance", False, ends=(1, 1)))
+    bring(saved(theirs, tmp_path / "net.pth"), tmp_path / "model")
+    picture = PillowImage.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
+    picture.save(tmp_path / "colour.png")
+    picture.convert("L").save(tmp_path / "grey.png")
+    grey = torch.from_numpy(np.array(picture.convert("L")))[None, None]
+    with torch.no_grad():
+        expected = (as_tested(theirs)(grey / 127.5 - 1)[0] + 1) * 127.5
+    answer = load(tmp_path / "model")(tmp_path / "grey.png")
+    assert isinstance(answer, ImagePrediction) and (answer.pixels - expected).abs().max() <= 0.501
+    seen = load(tmp_path / "model")(tmp_path / "colour.png").image * 255
+    assert (seen - grey[0]).abs().max() < 1.001 and (seen - grey[0]).abs().mean() < 0.01
+
+
+NUMBER = torch.zeros(1)
+BLOCKS = {f"model.{i}.conv_block.1.weight": NUMBER for i in range(10, 3000)}
+HOSTILE: dict[str, tuple[dict[object, Tensor], str]] = {
+    "wide": ({"model.model.0.weight": NUMBER.expand(200000, 3, 4, 4)}, "larger than what the file holds"),
+    "sparse": ({"model.0.weight": torch.zeros(8, 3, 4, 4).to_sparse()}, "larger than what the file holds"),
+    "deep": ({"model.1.weight": torch.zeros(64, 3, 7, 7), **BLOCKS}, "more blocks than"),
+    "empty": ({"model.model.0.weight": torch.zeros(0, 3, 4, 4)}, "without numbers"),
+    "names": ({1: NUMBER}, "no state dictionary"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_files_that_promise_more_than_they_hold_are_refused(kind: str, tmp_path: Path) -> None:
+    """Before a network of that size is made: the wide one would take 5 TB."""
+    tensors, reason = HOSTILE[kind]
+    torch.save(tensors, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=reason):
+        original(tmp_path / "net.pth")
+
+
 def test_statistics_that_instance_norm_kept_before_torch_0_4_are_left_out(tmp_path: Path) -> None:
     theirs = trained(ResNet(6, "instance", False))
     weights = dict(theirs.state_dict())

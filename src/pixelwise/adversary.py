@@ -159,6 +159,11 @@ def answered(config: TranslationConfig, network: nn.Module, pictures: Tensor) ->
     return answer
 
 
+def apart(config: TranslationConfig) -> str:
+    """Return why tiles, each answered by itself, are not the whole picture: dropout draws in every tile anew."""
+    return "task.noise = 'dropout' draws for every tile anew" if config.noise == "dropout" else ""
+
+
 def require_noise(config: TranslationConfig, generators: Mapping[str, nn.Module]) -> None:
     """Raise a UsageError if dropout shall be the noise and a generator has none."""
     if config.noise == "dropout" and not all(map(dropouts, generators.values())):

@@ -24,6 +24,7 @@ from pixelwise.color.levels import levels, unit
 from pixelwise.data.channels import ARRAY, read_pixels
 from pixelwise.data.dataset import Pixels
 from pixelwise.data.images import decode_image, decode_labels, image_size, pillow_pixels
+from pixelwise.data.photographs import luma_of
 from pixelwise.data.pictures import picture_of, read_picture, reading_bytes
 from pixelwise.data.sample import Batch, Field, Image, LabelMap, Sample, collate
 from pixelwise.engine.precision import autocast, resolve
@@ -110,6 +111,7 @@ class Model:
             return LabelMap(labels, Frame.of(labels.shape))
         if isinstance(image, str | Path):
             pixels = decode_image(Path(image), pixel_limit=limit)
+            pixels = luma_of(pixels).round() / 255 if self._pixels(name).channels == 1 else pixels
         else:
             pixels = to_pixels(image, self._pixels(name))
         return Image(_of_channels(pixels, self._pixels(name), image), Frame.of(pixels.shape[-2:]))
@@ -208,7 +210,10 @@ class Model:
 
     @cached_property
     def _tiling(self) -> Tiling:
-        return Tiling(self.networks[self.task.deployed[0]], self.task.sheets)
+        tiling = Tiling(self.networks[self.task.deployed[0]], self.task.sheets)
+        if isinstance(self.task, PixelTask):
+            tiling.inexact = tiling.inexact or self.task.inexact
+        return tiling
 
     def _plan(self, size: tuple[int, int], held: int, mirrored: bool = False, turned: bool = False) -> Plan:
         """Plan for a picture of `size` beside `held` bytes that its answer takes; a GPU has its own memory."""

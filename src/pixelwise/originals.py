@@ -31,6 +31,8 @@ from pixelwise.tasks import translation
 
 KNOWN = "known are U-Net and ResNet generators and PatchGAN discriminators of pytorch-CycleGAN-and-pix2pix"
 SIZE = (256, 256)
+MOST_BLOCKS = 64
+"""The original offers 6 and 9."""
 Weights = Mapping[str, Tensor]
 
 
@@ -68,15 +70,22 @@ def original(path: Path, statistics: Statistics = "picture") -> Original:
         ModelError: It cannot be read, wants to run code, or is of another architecture (the first differing tensors are named).
     """
     weights = {name.removeprefix("module."): tensor for name, tensor in read(path, KNOWN).items()}
+    if empty := [name for name, tensor in weights.items() if tensor.numel() == 0]:
+        raise ModelError(f"{path} has tensors without numbers: {_listed(weights, empty)}", KNOWN)
     shape = _shape(path, weights, statistics)
+    with torch.device("meta"):  # nothing is taken for what the names promise before every tensor is seen to be there
+        wanted = shape.config.build(*shape.channels).state_dict()
+    renamed = _renamed(path, shape, weights, wanted)
     network = shape.config.build(*shape.channels)
-    network.load_state_dict(_renamed(path, shape, weights, network.state_dict()))
+    network.load_state_dict(renamed)
     return Original(shape.config, shape.channels, network.eval())
 
 
 def _shape(path: Path, weights: Weights, statistics: Statistics) -> Shape:
     for pattern, found in (("model.model.0.weight", _unet), ("model.1.weight", _resnet), (r"model.0.weight", _patches)):
         if pattern in weights and weights[pattern].dim() == 4:
+            if len({name.split(".")[1] for name in weights if ".conv_block." in name}) > MOST_BLOCKS:
+                raise ModelError(f"{path} has more blocks than any generator of the original", KNOWN)
             return found(weights, statistics)
     if "net.0.weight" in weights and weights["net.0.weight"].dim() == 4:
         return _patches(weights, statistics)
@@ -154,7 +163,8 @@ def _renamed(path: Path, shape: Shape, weights: Weights, wanted: Weights) -> dic
         first = expected.get(differing[0])
         needed = f"; {differing[0]} should have {tuple(wanted[first].shape)}" if first else ""
         raise ModelError(f"{what}: {_listed(theirs, differing)}{needed}", KNOWN)
-    return {ours: torch.zeros_like(wanted[ours]) if name in filled else theirs[name] for name, ours in expected.items()}
+    lacking = {ours: torch.zeros_like(wanted[ours], device="cpu") for name, ours in expected.items() if name in filled}
+    return lacking | {ours: theirs[name] for name, ours in expected.items() if name not in filled}
 
 
 def _parts(shape: Shape, wanted: Weights) -> Iterator[tuple[str, str, str]]:

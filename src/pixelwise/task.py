@@ -197,11 +197,13 @@ class PixelTask(Task):
         mirrors: Whether `respond` also shows the networks the mirrored picture.
         turns: Whether it also shows them the picture in quarter turns, and those mirrored.
         scale: Pixels of the answer per pixel of the picture, across and down.
+        inexact: Why tiles, each answered by itself, can never give the answer to the whole picture; nothing if they can.
     """
 
     mirrors: bool = False
     turns: bool = False
     scale: int = 1
+    inexact: str = ""
 
     def networks(self, network: NetworkConfig) -> nn.ModuleDict:
         """Build the one network: RGB in, the codec's sheets out at every pixel."""

@@ -36,8 +36,11 @@ def read(path: Path, hint: str = "") -> dict[str, Tensor]:
         what = str(error).partition("\n")[0][:100]
         raise ModelError(f"{path} is no file of weights, or not of weights alone: {what}", hint) from None
     inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
-    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
+    if not isinstance(inner, Mapping) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in inner.items()):
         raise ModelError(f"{path} holds no state dictionary", hint)
+    for name, tensor in inner.items():
+        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ModelError(f"{path}: {name} {tuple(tensor.shape)} is larger than what the file holds of it", hint)
     return dict(inner)
 
 

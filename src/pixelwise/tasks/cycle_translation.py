@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 
-from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
+from pixelwise.adversary import TranslationConfig, answered, apart, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.palette import colourise, one_hot
 from pixelwise.config import Choice
@@ -81,6 +81,7 @@ class Task(PixelTask):
         unfolded = meta.labelled if config.labels == "one_hot" else ()
         self.channels = {side: len(meta.classes) if side in unfolded else 3 for side in ("a", "b")}
         self.identity = config.identity * config.cycle_weight
+        self.inexact = apart(config)
         forth = config.direction == "AtoB"
         self.source, self.target = ("a", "b") if forth else ("b", "a")
         self.deployed = ("a_to_b", "b_to_a") if forth else ("b_to_a", "a_to_b")

@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.adversary import TranslationConfig, answered, caught, deceived, require_noise
+from pixelwise.adversary import TranslationConfig, answered, apart, caught, deceived, require_noise
 from pixelwise.codecs.rgb import RGBCodec
 from pixelwise.color.levels import depth_of, eight_bits, levels
 from pixelwise.color.palette import colourise, one_hot
@@ -99,6 +99,7 @@ class Task(PixelTask):
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if config.has_judge else (generator,)
         self.simultaneous = config.order == "simultaneous"
+        self.inexact = apart(config)
         self.perceptual = PerceptualTerm(config.perceptual)
 
     def check(self, view: View, augment: Augment) -> None:
