@@ -32,9 +32,9 @@ def read(path: Path, hint: str = "") -> dict[str, Tensor]:
     except Exception as error:  # of a damaged pickle torch raises IndexError, AssertionError, TypeError and others too
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted:
-            raise ModelError(f"{path} is refused: its pickle wants to run {wanted[1]}", "weights are tensors alone") from None
-        what = str(error).partition("\n")[0][:100]
-        raise ModelError(f"{path} is no file of weights, or not of weights alone: {what}", hint) from None
+            way = "weights are tensors alone: of a network of your own, save its state_dict()"
+            raise ModelError(f"{path} is refused: its pickle wants to run {wanted[1]}", way) from None
+        raise ModelError(f"{path} is no file of weights, or not of weights alone", hint) from None
     inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in inner.items()):
         raise ModelError(f"{path} holds no state dictionary", hint)

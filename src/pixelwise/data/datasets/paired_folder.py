@@ -106,7 +106,10 @@ class Config(DataConfig):
         if not any(names):
             names = (found[0], found[-1])
             if len(found) != 2:
-                raise DataError(f"{folder}: {len(found)} folders, expected a pair", f"choose data.a and data.b of {found}")
+                hint = (
+                    f"choose data.a and data.b of {found}" if len(found) > 2 else "expected train, with A and B in it or below"
+                )
+                raise DataError(f"{folder}: {len(found)} folders, expected a pair", hint)
         for name in names:
             if name not in found:
                 hint = did_you_mean(name, found) or f"there are {', '.join(found)}: set data.a and data.b"
@@ -142,6 +145,9 @@ class PairedFolder(Dataset):
         self.meta = (scheme.meta if scheme else Meta()).model_copy(update={"pictures": self.pixels})
         if scheme:
             scheme.notes = self.notes
+        if first.a == first.b:
+            height, width = image_size(first.a)
+            self.notes.append(f"pictures of {width}x{height} are taken as pairs of {width // 2}x{height}, side by side")
 
     def __len__(self) -> int:
         return len(self.pairs)
