@@ -78,6 +78,7 @@ class Task(PixelTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = RGBCodec()
+        self.game = config.adversarial
         unfolded = meta.labelled if config.labels == "one_hot" else ()
         self.channels = {side: len(meta.classes) if side in unfolded else 3 for side in ("a", "b")}
         self.identity = config.identity * config.cycle_weight

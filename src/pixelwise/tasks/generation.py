@@ -105,6 +105,7 @@ class Task(AnyTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = RGBCodec()
+        self.game = config.adversarial
         self.inputs = (NOISE, config.category) if config.category else (NOISE,)
         self.fields = ("image", *self.inputs)
         self.classes = meta.vectors[config.category].names if config.category in meta.vectors else ()
