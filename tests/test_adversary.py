@@ -25,7 +25,7 @@ from pixelwise.model import Model, load
 from pixelwise.nn.networks import patchgan, pix2pix_unet, residual
 from pixelwise.recipe import find_recipe
 from pixelwise.run import Data, describe, proceed, start
-from pixelwise.tasks import cycle_translation
+from pixelwise.tasks import cycle_translation, generation
 from pixelwise.tasks.translation import Config, Task
 from pixelwise.training import Optimizer, Schedule, Training
 
@@ -208,9 +208,7 @@ def test_a_conditional_pool_keeps_pairs(tmp_path: Path) -> None:
 
 def test_cycle_translation_plays_by_the_same_settings() -> None:
     torch.manual_seed(0)
-    config = cycle_translation.Config(
-        discriminator=ALONE, adversarial="wasserstein", gradient_penalty=10, r1=1, feature_matching=2
-    )
+    config = cycle_translation.Config(discriminator=ALONE, adversarial="wasserstein", gradient_penalty=10, r1=1)
     task = cycle_translation.Task(config, Meta())
     networks = task.networks(residual.Config(width=4, blocks=1)).double()
     batch = task.encode(pictures(0))
@@ -218,7 +216,21 @@ def test_cycle_translation_plays_by_the_same_settings() -> None:
     judged = task.loss("discriminators", networks, batch, outputs)
     assert set(judged) == {f"{n}_{s}" for n in ("discriminator", "gradient_penalty", "r1") for s in "ab"}
     painted = task.loss("generators", networks, batch, outputs)
-    assert set(painted) == {f"{n}_{s}" for n in ("cycle", "identity", "adversarial", "feature_matching") for s in "ab"}
+    assert set(painted) == {f"{n}_{s}" for n in ("cycle", "identity", "adversarial") for s in "ab"}
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe", "why"),
+    [
+        (cycle_translation.Config, "world_day2night", "do not pair up"),
+        (generation.Config, "world_generation", "no picture is the one that noise should become"),
+    ],
+)
+def test_features_are_matched_with_the_true_picture_or_not_at_all(config: Any, recipe: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"feature_matching = 2, but .*{why}"):
+        config(discriminator=ALONE, feature_matching=2)
+    with pytest.raises(UsageError, match=why):
+        find_recipe(recipe).override(["task.feature_matching=2"])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from pixelwise.recipe import TaskConfig
 class AdversarialConfig(TaskConfig):
     """Settings of a task with two players."""
 
+    unmatched: ClassVar[str] = ""
+    """Why there is no true picture that a painted one should be like; empty where there is."""
     adversarial: Kind = Field(
         default="vanilla", description="what the two players minimise; wasserstein wants gradient_penalty"
     )
@@ -61,6 +63,8 @@ class AdversarialConfig(TaskConfig):
         if penalised and getattr(self.discriminator, "norm", None) == "batch":
             what = f"{penalised} wants a verdict on each picture by itself, and batch norm mixes them"
             raise ValueError(f"{what}: set discriminator.norm=instance or none")
+        if self.feature_matching and self.unmatched:
+            raise ValueError(f"feature_matching = {self.feature_matching:g}, but {self.unmatched}: leave it at 0")
         if self.feature_matching and self.discriminator.kind != "patchgan":
             raise ValueError("feature_matching looks inside a discriminator of kind patchgan only")
         return self

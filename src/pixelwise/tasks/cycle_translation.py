@@ -37,6 +37,7 @@ class Config(TranslationConfig):
     """Settings of unpaired translation; the defaults are the published ones."""
 
     answering: ClassVar[tuple[str, ...]] = (*TranslationConfig.answering, "direction", "features")
+    unmatched: ClassVar[str] = "the pictures of the two sides do not pair up"
     kind: Literal["cycle_translation"] = "cycle_translation"
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"
