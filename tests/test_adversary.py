@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -262,6 +264,19 @@ def test_what_would_be_ignored_is_refused(pairs: list[str], said: str, hint: str
 
 def test_a_pixel_loss_alone_leaves_the_game_of_the_recipe_be() -> None:
     assert find_recipe("world_translation").override(["task.objective=l1"]).task.idle()["pool"]
+
+
+def test_the_benchmark_counts_each_step_once() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "translation_step.py"
+    found = importlib.util.spec_from_file_location("translation_step", file)
+    assert found is not None and found.loader is not None
+    benchmark = importlib.util.module_from_spec(found)
+    found.loader.exec_module(benchmark)
+    arguments = SimpleNamespace(what="pix2pix", width=1, threads=1)
+    ours = benchmark.Ours(arguments, ["precision=float32", "network.depth=2"])
+    for _ in range(2):
+        ours.step(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+    assert ours.trainer.step == 2
 
 
 def answers(model: Model, *settings: str) -> np.ndarray[Any, Any]:
