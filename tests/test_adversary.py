@@ -18,6 +18,7 @@ from test_cycle_translation import BETAS, LR, Adam
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.adversary import caught, deceived
 from pixelwise.cli import main
 from pixelwise.data.dataset import Meta
 from pixelwise.engine.progress import Progress
@@ -175,6 +176,29 @@ def test_feature_matching_and_several_discriminators(scales: int) -> None:
     torch.testing.assert_close(losses["adversarial"], sum((x[-1] - 1).square().mean() for x in ours), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("sees", [None, torch.zeros(4, 1, 16, 16)])
+def test_painted_pictures_are_changed_as_exactly_as_real_ones(sees: Tensor | None) -> None:
+    """The same pictures, in bfloat16 where they are painted, look the same to the discriminator."""
+    shown: list[Tensor] = []
+
+    class Judge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            shown.append(images)
+            return images.mean((1, 2, 3), keepdim=True)
+
+    config = Config(augmentation=("colour", "translation", "cutout"), discriminator=JUDGE)
+    fake = (2 * torch.rand(4, 3, 16, 16) - 1).bfloat16()
+    for loss in (
+        lambda: caught(config, Judge(), None, fake.float(), fake, sees),
+        lambda: deceived(config, Judge(), fake.float(), fake, sees),
+    ):
+        torch.manual_seed(3)
+        loss()
+    real, painted, wished = torch.cat(shown).chunk(3)
+    assert {one.dtype for one in shown} == {torch.float32}
+    assert torch.equal(real, painted) and torch.equal(real, wished)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("settings", "judge"),
@@ -260,6 +284,16 @@ def test_what_would_be_ignored_is_refused(pairs: list[str], said: str, hint: str
     with pytest.raises(UsageError) as refused:
         find_recipe("world_translation").override([f"task.{pair}" for pair in pairs])
     assert said in str(refused.value) and hint in refused.value.hint
+
+
+@pytest.mark.parametrize("game", [["adversarial=wasserstein", "gradient_penalty=10"], ["r1=1"]])
+def test_penalties_are_not_compiled(game: list[str]) -> None:
+    """AOT autograd of torch has no double backward: the first step would end in its RuntimeError."""
+    pairs = ["compile=true", "task.discriminator.norm=none", *(f"task.{pair}" for pair in game)]
+    with pytest.raises(UsageError, match=r"compile takes no gradients of gradients.*set compile=false"):
+        find_recipe("world_translation").override(pairs)
+    alone = find_recipe("world_translation").override(["task.discriminator.norm=none", "task.r1=1"])
+    assert alone.override(["task.objective=l1", "compile=true"]).compile
 
 
 def test_a_pixel_loss_alone_leaves_the_game_of_the_recipe_be() -> None:
