@@ -129,9 +129,7 @@ class Ours:
     def step(self, a: Tensor, b: Tensor) -> dict[str, float]:
         """Take the engine's step; return the losses."""
         with precision.arithmetic(self.recipe):
-            losses = self.trainer._train({name: ((p + 1) * 127.5).round().to(torch.uint8) for name, p in (("a", a), ("b", b))})
-        self.trainer.step += 1
-        return losses
+            return self.trainer._train({name: ((p + 1) * 127.5).round().to(torch.uint8) for name, p in (("a", a), ("b", b))})
 
     def take(self, other: Original, what: str) -> None:
         """Begin from their weights."""

@@ -42,6 +42,7 @@ class Supervised:
 
     phases = (Phase("train", ("network",)),)
     deployed = ("network",)
+    game = ""
     simultaneous = False
 
     def __init__(self, noisy: bool = False) -> None:

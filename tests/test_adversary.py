@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from test_cycle_translation import BETAS, LR, Adam
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.adversary import caught, deceived
 from pixelwise.cli import main
 from pixelwise.data.dataset import Meta
 from pixelwise.engine.progress import Progress
@@ -26,7 +28,7 @@ from pixelwise.model import Model, load
 from pixelwise.nn.networks import patchgan, pix2pix_unet, residual
 from pixelwise.recipe import find_recipe
 from pixelwise.run import Data, describe, proceed, start
-from pixelwise.tasks import cycle_translation
+from pixelwise.tasks import cycle_translation, generation
 from pixelwise.tasks.translation import Config, Task
 from pixelwise.training import Optimizer, Schedule, Training
 
@@ -174,6 +176,29 @@ def test_feature_matching_and_several_discriminators(scales: int) -> None:
     torch.testing.assert_close(losses["adversarial"], sum((x[-1] - 1).square().mean() for x in ours), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("sees", [None, torch.zeros(4, 1, 16, 16)])
+def test_painted_pictures_are_changed_as_exactly_as_real_ones(sees: Tensor | None) -> None:
+    """The same pictures, in bfloat16 where they are painted, look the same to the discriminator."""
+    shown: list[Tensor] = []
+
+    class Judge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            shown.append(images)
+            return images.mean((1, 2, 3), keepdim=True)
+
+    config = Config(augmentation=("colour", "translation", "cutout"), discriminator=JUDGE)
+    fake = (2 * torch.rand(4, 3, 16, 16) - 1).bfloat16()
+    for loss in (
+        lambda: caught(config, Judge(), None, fake.float(), fake, sees),
+        lambda: deceived(config, Judge(), fake.float(), fake, sees),
+    ):
+        torch.manual_seed(3)
+        loss()
+    real, painted, wished = torch.cat(shown).chunk(3)
+    assert {one.dtype for one in shown} == {torch.float32}
+    assert torch.equal(real, painted) and torch.equal(real, wished)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("settings", "judge"),
@@ -209,9 +234,7 @@ def test_a_conditional_pool_keeps_pairs(tmp_path: Path) -> None:
 
 def test_cycle_translation_plays_by_the_same_settings() -> None:
     torch.manual_seed(0)
-    config = cycle_translation.Config(
-        discriminator=ALONE, adversarial="wasserstein", gradient_penalty=10, r1=1, feature_matching=2
-    )
+    config = cycle_translation.Config(discriminator=ALONE, adversarial="wasserstein", gradient_penalty=10, r1=1)
     task = cycle_translation.Task(config, Meta())
     networks = task.networks(residual.Config(width=4, blocks=1)).double()
     batch = task.encode(pictures(0))
@@ -219,7 +242,21 @@ def test_cycle_translation_plays_by_the_same_settings() -> None:
     judged = task.loss("discriminators", networks, batch, outputs)
     assert set(judged) == {f"{n}_{s}" for n in ("discriminator", "gradient_penalty", "r1") for s in "ab"}
     painted = task.loss("generators", networks, batch, outputs)
-    assert set(painted) == {f"{n}_{s}" for n in ("cycle", "identity", "adversarial", "feature_matching") for s in "ab"}
+    assert set(painted) == {f"{n}_{s}" for n in ("cycle", "identity", "adversarial") for s in "ab"}
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe", "why"),
+    [
+        (cycle_translation.Config, "world_day2night", "do not pair up"),
+        (generation.Config, "world_generation", "no picture is the one that noise should become"),
+    ],
+)
+def test_features_are_matched_with_the_true_picture_or_not_at_all(config: Any, recipe: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"feature_matching = 2, but .*{why}"):
+        config(discriminator=ALONE, feature_matching=2)
+    with pytest.raises(UsageError, match=why):
+        find_recipe(recipe).override(["task.feature_matching=2"])
 
 
 @pytest.mark.parametrize(
@@ -249,8 +286,31 @@ def test_what_would_be_ignored_is_refused(pairs: list[str], said: str, hint: str
     assert said in str(refused.value) and hint in refused.value.hint
 
 
+@pytest.mark.parametrize("game", [["adversarial=wasserstein", "gradient_penalty=10"], ["r1=1"]])
+def test_penalties_are_not_compiled(game: list[str]) -> None:
+    """AOT autograd of torch has no double backward: the first step would end in its RuntimeError."""
+    pairs = ["compile=true", "task.discriminator.norm=none", *(f"task.{pair}" for pair in game)]
+    with pytest.raises(UsageError, match=r"compile takes no gradients of gradients.*set compile=false"):
+        find_recipe("world_translation").override(pairs)
+    alone = find_recipe("world_translation").override(["task.discriminator.norm=none", "task.r1=1"])
+    assert alone.override(["task.objective=l1", "compile=true"]).compile
+
+
 def test_a_pixel_loss_alone_leaves_the_game_of_the_recipe_be() -> None:
     assert find_recipe("world_translation").override(["task.objective=l1"]).task.idle()["pool"]
+
+
+def test_the_benchmark_counts_each_step_once() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "translation_step.py"
+    found = importlib.util.spec_from_file_location("translation_step", file)
+    assert found is not None and found.loader is not None
+    benchmark = importlib.util.module_from_spec(found)
+    found.loader.exec_module(benchmark)
+    arguments = SimpleNamespace(what="pix2pix", width=1, threads=1)
+    ours = benchmark.Ours(arguments, ["precision=float32", "network.depth=2"])
+    for _ in range(2):
+        ours.step(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+    assert ours.trainer.step == 2
 
 
 def answers(model: Model, *settings: str) -> np.ndarray[Any, Any]:

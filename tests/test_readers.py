@@ -22,7 +22,7 @@ from pixelwise.data.datasets import (
     paired_folder,
     segmentation_folder,
 )
-from pixelwise.data.files import part, within
+from pixelwise.data.files import lettered_folders, part, within
 from pixelwise.data.sample import Keypoints, LabelMap, Presence
 from pixelwise.data.skeletons import IMM58
 from pixelwise.errors import DataError
@@ -165,6 +165,19 @@ class TestPairedFolder:
         image(tmp_path / "val/a.png", *size)
         with pytest.raises(DataError, match=f"no pair of images side by side .*{why}"):
             paired_folder.Config(root=str(tmp_path)).open("train")
+
+    def test_lettered_folders_by_themselves(self, tmp_path: Path) -> None:
+        assert lettered_folders(tmp_path, "train") is None
+        for name in ("trainA", "trainB", "testA"):
+            (tmp_path / name).mkdir()
+        assert lettered_folders(tmp_path, "val") == ((tmp_path / "trainA", tmp_path / "trainB"), True)
+        with pytest.raises(DataError, match=r"no such folder: .*testB"):
+            lettered_folders(tmp_path, "test")
+        (tmp_path / "valA").mkdir()
+        (tmp_path / "valB").mkdir()
+        assert lettered_folders(tmp_path, "val") == ((tmp_path / "valA", tmp_path / "valB"), False)
+        with pytest.raises(DataError, match="no split 'last'"):
+            lettered_folders(tmp_path, "last")
 
     def test_lettered_folders(self, tmp_path: Path) -> None:
         for name in ("trainA", "trainB", "testA", "testB"):

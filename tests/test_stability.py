@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from test_tasks import small
 
+from pixelwise.data.dataset import Meta
 from pixelwise.engine import stability
 from pixelwise.engine.stability import PATIENCE, Stability
 from pixelwise.run import proceed, start
+from pixelwise.tasks import translation
 
 
-def told(series: list[dict[str, float]]) -> list[tuple[int, str]]:
+def told(series: list[dict[str, float]], game: str = "vanilla") -> list[tuple[int, str]]:
     """Return each advice with the step (from 1) that it came after."""
-    watch = Stability()
+    watch = Stability(game)
     return [(step, text) for step, losses in enumerate(series, 1) for text in watch.losses(losses)]
 
 
@@ -48,6 +50,24 @@ def test_an_adversarial_loss_that_cannot_be_heard() -> None:
     assert told(hinge) == []
 
 
+def test_zero_means_nothing_where_the_losses_have_no_least_value() -> None:
+    """A critic that is near 0 cannot tell the pictures apart, and -f may be 0 in any state of the game."""
+    lost = [{"discriminator": 0.001, "adversarial": 0.7, "l1": 9.0}] * 300
+    passing = [{"discriminator": 0.7, "adversarial": 0.001, "l1": 9.0}] * 300
+    counted = {game: (len(told(lost, game)), len(told(passing, game))) for game in ("vanilla", "lsgan", "hinge", "wasserstein")}
+    assert counted == {"vanilla": (1, 1), "lsgan": (1, 1), "hinge": (1, 0), "wasserstein": (0, 0)}
+    exploding = [{"discriminator": -1.0}] * 300 + [{"discriminator": -1e6}]
+    assert len(told(exploding, "wasserstein")) == 1
+
+
+@pytest.mark.parametrize("kind", ["translation", "cycle_translation", "generation"])
+def test_tasks_tell_their_game(kind: str) -> None:
+    alone = [] if kind == "generation" else ["task.discriminator.norm=none"]
+    config = small(kind).override(["task.adversarial=wasserstein", "task.gradient_penalty=10", *alone]).task
+    assert config.build(Meta()).game == "wasserstein"
+    assert translation.Task(translation.Config(objective="l1"), Meta()).game == ""
+
+
 def test_an_explosion() -> None:
     (one,) = told([{"adversarial": 1.0}] * 300 + [{"adversarial": 1e6}] * 10)
     assert one[0] == 301 and "adversarial has grown 5001-fold: lower optimizer.lr" in one[1]
@@ -63,6 +83,16 @@ def test_a_collapse_is_seen_in_the_metrics() -> None:
     assert text.startswith("the pictures differ 0.20 times as much as true ones do")
     assert watch.metrics({"diversity_random": 0.0, "true_diversity_random": 10.0}) == []
     assert Stability().metrics({"true_diversity_random": 10.0}) == []
+
+
+def test_a_run_of_a_critic_has_no_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stability, "PATIENCE", 2)
+    monkeypatch.setattr(stability, "SURE", 1e9)
+    pairs = ["task.adversarial=wasserstein", "task.gradient_penalty=10", "task.discriminator.norm=none", "steps=3"]
+    proceed(start(small("translation").override(pairs), tmp_path / "run"))
+    assert "the discriminator wins" not in capsys.readouterr().err
 
 
 def test_a_run_says_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

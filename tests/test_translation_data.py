@@ -397,6 +397,11 @@ def test_every_recipe_of_a_pair_opens_its_folder(tmp_path: Path, name: str) -> N
     assert recipe.name == name and len(recipes()[name].__doc__ or "") > 80
 
 
+def test_every_recipe_shows_the_same_pictures_while_it_trains() -> None:
+    made = [recipe for recipe in (make() for make in recipes().values()) if recipe.task.kind.endswith("translation")]
+    assert len(made) >= 15 and [one.name for one in made if not 0 < one.pictures_every <= one.steps / 10] == []
+
+
 def test_recipes_stand_in_tasks_or_in_recipes_each_name_once() -> None:
     homes = [made.__module__.rpartition(".")[0] for made in recipes().values()]
     assert set(homes) == {TASKS, RECIPES} and len({made.__module__ for made in recipes().values()}) > len(kinds(RECIPES))

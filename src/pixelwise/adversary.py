@@ -28,6 +28,8 @@ from pixelwise.recipe import TaskConfig
 class AdversarialConfig(TaskConfig):
     """Settings of a task with two players."""
 
+    unmatched: ClassVar[str] = ""
+    """Why there is no true picture that a painted one should be like; empty where there is."""
     adversarial: Kind = Field(
         default="vanilla", description="what the two players minimise; wasserstein wants gradient_penalty"
     )
@@ -61,9 +63,16 @@ class AdversarialConfig(TaskConfig):
         if penalised and getattr(self.discriminator, "norm", None) == "batch":
             what = f"{penalised} wants a verdict on each picture by itself, and batch norm mixes them"
             raise ValueError(f"{what}: set discriminator.norm=instance or none")
+        if self.feature_matching and self.unmatched:
+            raise ValueError(f"feature_matching = {self.feature_matching:g}, but {self.unmatched}: leave it at 0")
         if self.feature_matching and self.discriminator.kind != "patchgan":
             raise ValueError("feature_matching looks inside a discriminator of kind patchgan only")
         return self
+
+    @property
+    def second_order(self) -> bool:
+        """Whether a penalty of the discriminator's gradient is on."""
+        return any(getattr(self, name) and name not in self.idle() for name in ("gradient_penalty", "r1"))
 
     def idle(self) -> dict[str, str]:
         """Return the settings that change nothing beside the others, each with the reason."""
@@ -95,17 +104,18 @@ def caught(
     """Return what the discriminator minimises: `discriminator` and, where they are on, `gradient_penalty` and `r1`.
 
     Under `augmentation` real and painted pictures are changed by the same draws; the condition moves as its picture does and
-    keeps its colours. The penalties are taken in float32, of this step's pictures.
+    keeps its colours, all in the precision of the real picture, or rounding would tell which is painted. Penalties are taken in
+    float32, of this step's pictures.
 
     Args:
         config: The settings.
         judge: The discriminator.
         pool: The `ImagePool` that may show it earlier pictures; None: this step's.
         real: (B, C, H, W).
-        fake: The same, painted; detached here.
+        fake: The same, painted, of any floating type; detached here.
         condition: What was translated, (B, D, H, W), where the discriminator sees it too.
     """
-    fake, change = fake.detach(), Changed(config, real)
+    fake, change = fake.detach().to(real.dtype), Changed(config, real)
     shown = _beside(condition, fake)
     if pool is not None:
         assert isinstance(pool, ImagePool)
@@ -138,7 +148,7 @@ def deceived(
         condition: As for `caught`.
     """
     change = Changed(config, real)
-    shown = change(_beside(condition, fake))
+    shown = change(_beside(condition, fake.to(real.dtype)))
     if not config.feature_matching:
         return {"adversarial": generator_loss(judge(shown), config.adversarial)}
     with torch.no_grad():

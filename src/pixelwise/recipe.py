@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from pixelwise.config import Choice, Config, Overridable, kinds
 from pixelwise.data.augment import Augment, View
@@ -43,6 +43,11 @@ class TaskConfig(Config):
     def idle(self) -> dict[str, str]:
         """Return the settings that change nothing beside the others, each with the reason; to give one is a mistake."""
         return {}
+
+    @property
+    def second_order(self) -> bool:
+        """Whether a loss holds a gradient of a network, so that gradients are taken of gradients."""
+        return False
 
     def build(self, meta: Meta) -> Any:
         """Return the `Task` of the file that this config comes from, for data described by `meta`."""
@@ -76,6 +81,13 @@ class Recipe(Training, Overridable):
     )
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+
+    @model_validator(mode="after")
+    def _compilable(self) -> Self:
+        if self.compile and self.task.second_order:
+            what = "compile takes no gradients of gradients, and task.gradient_penalty and task.r1 need them"
+            raise ValueError(f"{what}: set compile=false, or both of these to 0")
+        return self
 
     def override(self, pairs: Sequence[str]) -> Self:
         """Return a copy with `key=value` pairs applied.

@@ -79,6 +79,7 @@ class Task(ABC):
         minimised: Whether a smaller `primary` is better.
         references: Those of `baselines` that show what is possible, and need not be beaten.
         pads: Whether training may show the networks fill around a picture that is smaller than the crop.
+        game: The kind of adversarial loss, where two players have one, for warnings.
         simultaneous: Whether all phases take their gradients before any of them updates its networks.
         encoding: Bytes that `encode` and `respond` hold for each pixel beside the network's input and maps, where the whole
             picture is encoded at once; of a `PixelTask` it never is.
@@ -97,6 +98,7 @@ class Task(ABC):
     minimised: bool = False
     references: tuple[str, ...] = ()
     pads: bool = True
+    game: str = ""
     simultaneous: bool = False
     encoding: int = 0
     keeps: tuple[Part, ...] = ()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field as Setting
 
-from pixelwise.data.dataset import Dataset, Source
+from pixelwise.data.dataset import Dataset, Source, existing_folder
 from pixelwise.data.images import SUFFIXES
 from pixelwise.data.sample import Sample
 from pixelwise.data.video import SUFFIXES as VIDEOS
@@ -99,6 +99,21 @@ def split_folder(root: Path, split: str) -> tuple[Path, bool]:
     if split not in ("train", "val"):
         raise no_split(root, split)
     return (root / "train" if (root / "train").is_dir() else root), True
+
+
+def lettered_folders(root: Path, split: str) -> tuple[tuple[Path, ...], bool] | None:
+    """Return `<split>A` and `<split>B` if the root is laid out so, and whether train and val are still to be parted.
+
+    Raises:
+        DataError: There is no such split, or one of its two folders is missing.
+    """
+    if not (root / "trainA").is_dir():
+        return None
+    parted = split in ("train", "val") and not (root / "valA").is_dir()
+    name = "train" if parted else split
+    if not (root / f"{name}A").is_dir():
+        raise no_split(root, split)
+    return (root / f"{name}A", existing_folder(str(root / f"{name}B"))), parted
 
 
 def no_split(root: Path, split: str) -> DataError:

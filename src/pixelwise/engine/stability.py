@@ -20,6 +20,8 @@ COLLAPSED = 0.3
 DISCRIMINATOR, ADVERSARIAL = "discriminator", "adversarial"
 PENALTIES = ("gradient_penalty", "r1")
 """Of the discriminator."""
+NO_ZERO = ("hinge", "wasserstein")
+"""Games in which the generator minimises -f, which may pass 0 at any time."""
 
 
 class Stability:
@@ -27,9 +29,13 @@ class Stability:
 
     Losses are known by how their names begin: `discriminator` and `adversarial`. A run without an adversarial loss is only
     watched for losses that explode; one that is not finite stops the run anyway.
+
+    Args:
+        game: The kind of adversarial loss. A wasserstein critic near 0 cannot tell the pictures apart, so it never wins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, game: str = "") -> None:
+        self.game = game
         self.recent: dict[str, deque[float]] = {}
         self.first: dict[str, float] = {}
         self.said: set[str] = set()
@@ -67,7 +73,7 @@ class Stability:
                     "explosion",
                     f"{name} has grown {mean / self.first[name]:.0f}-fold: lower optimizer.lr, or set clip_norm=1",
                 )
-            if name.startswith(DISCRIMINATOR) and mean < SURE:
+            if name.startswith(DISCRIMINATOR) and mean < SURE and self.game != "wasserstein":
                 yield (
                     "winning",
                     f"{name} was {mean:.2g} over {PATIENCE} steps: the discriminator wins, and the generator "
@@ -76,7 +82,7 @@ class Stability:
                 )
         adversarial = sum(mean for name, mean in means.items() if name.startswith(ADVERSARIAL))
         others = sum(mean for name, mean in means.items() if not name.startswith((DISCRIMINATOR, ADVERSARIAL, *PENALTIES)))
-        if 0 < adversarial < UNHEARD * others:
+        if 0 < adversarial < UNHEARD * others and self.game not in NO_ZERO:
             share = adversarial / (adversarial + others)
             yield (
                 "balance",

@@ -100,7 +100,7 @@ class Trainer:
         self.progress = progress or Progress(run.name, settings.steps, quiet=self.rank > 0)
         self.step = 0
         self.best: Best | None = None
-        self.stability = Stability()
+        self.stability = Stability(task.game)
         self._prepare(networks.to(self.device).train(), distributed.resolve(settings.strategy, self.world))
 
     def _prepare(self, networks: nn.ModuleDict, strategy: str) -> None:

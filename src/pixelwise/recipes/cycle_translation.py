@@ -28,6 +28,7 @@ def world_day2night() -> Recipe:
         steps=3000,
         batch_size=4,
         evaluate_every=500,
+        pictures_every=300,
     )
 
 
@@ -49,6 +50,7 @@ def cycle_translation() -> Recipe:
         steps=40000,
         batch_size=1,
         evaluate_every=4000,
+        pictures_every=4000,
         checkpoint_every=4000,
     )
 
@@ -62,9 +64,8 @@ def cyclegan_pytorch() -> Recipe:
     What differs: the learning rate falls at every step and reaches 0, theirs at every epoch of 101; data is drawn by the seed.
     A step from equal weights is equal (tests/test_cycle_translation.py). For a GPU; 200000 steps are 1000 pictures' worth.
     """
-    return cycle_translation().model_copy(
-        update={"name": "cyclegan_pytorch", "precision": "float32", "steps": 200000, "evaluate_every": 20000}
-    )
+    long = {"steps": 200000, "evaluate_every": 20000, "pictures_every": 20000}
+    return cycle_translation().model_copy(update={"name": "cyclegan_pytorch", "precision": "float32", **long})
 
 
 def _between(name: str, folder: str, a: str, b: str) -> Recipe:

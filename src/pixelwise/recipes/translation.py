@@ -34,6 +34,7 @@ def world_translation() -> Recipe:
         steps=800,
         batch_size=8,
         evaluate_every=200,
+        pictures_every=80,
     )
 
 
@@ -55,6 +56,7 @@ def world_edges2photo() -> Recipe:
             "steps": 10000,
             "batch_size": 4,
             "evaluate_every": 1000,
+            "pictures_every": 1000,
         }
     )
 
@@ -91,6 +93,7 @@ def facades() -> Recipe:
         steps=80000,
         batch_size=1,
         evaluate_every=4000,
+        pictures_every=4000,
         checkpoint_every=4000,
     )
 

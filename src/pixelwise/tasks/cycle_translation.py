@@ -37,6 +37,7 @@ class Config(TranslationConfig):
     """Settings of unpaired translation; the defaults are the published ones."""
 
     answering: ClassVar[tuple[str, ...]] = (*TranslationConfig.answering, "direction", "features")
+    unmatched: ClassVar[str] = "the pictures of the two sides do not pair up"
     kind: Literal["cycle_translation"] = "cycle_translation"
     direction: Literal["AtoB", "BtoA"] = Field(
         default="AtoB", description="which way pictures are translated and measured; both ways are learned"
@@ -78,6 +79,7 @@ class Task(PixelTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = RGBCodec()
+        self.game = config.adversarial
         unfolded = meta.labelled if config.labels == "one_hot" else ()
         self.channels = {side: len(meta.classes) if side in unfolded else 3 for side in ("a", "b")}
         self.identity = config.identity * config.cycle_weight

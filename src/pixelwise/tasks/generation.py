@@ -47,6 +47,7 @@ class Config(AdversarialConfig):
 
     answering: ClassVar[tuple[str, ...]] = ("features",)
     from_noise: ClassVar[bool] = True
+    unmatched: ClassVar[str] = "no picture is the one that noise should become"
     kind: Literal["generation"] = "generation"
     picture: str = Field(default="image", description="field whose pictures are learned")
     category: str | None = Field(
@@ -68,7 +69,6 @@ class Config(AdversarialConfig):
     def idle(self) -> dict[str, str]:
         """Return the settings that change nothing, each with the reason."""
         return super().idle() | {
-            "feature_matching": "no picture is the one that noise should become",
             "pool": "earlier pictures are of other noise, and of other classes",
         }
 
@@ -105,6 +105,7 @@ class Task(AnyTask):
     def __init__(self, config: Config, meta: Meta) -> None:
         super().__init__(config, meta)
         self.codec = RGBCodec()
+        self.game = config.adversarial
         self.inputs = (NOISE, config.category) if config.category else (NOISE,)
         self.fields = ("image", *self.inputs)
         self.classes = meta.vectors[config.category].names if config.category in meta.vectors else ()

@@ -98,6 +98,7 @@ class Task(PixelTask):
         self.sheets = len(meta.classes) if config.labels == "one_hot" and meta.classes else self.seen.channels
         generator, discriminator = Phase("generator", ("generator",)), Phase("discriminator", ("discriminator",))
         self.phases = (discriminator, generator) if config.has_judge else (generator,)
+        self.game = config.adversarial if config.has_judge else ""
         self.simultaneous = config.order == "simultaneous"
         self.inexact = apart(config)
         self.perceptual = PerceptualTerm(config.perceptual)

@@ -29,7 +29,7 @@ from pixelwise.data.files import (
     group_of,
     held_out,
     images_in,
-    no_split,
+    lettered_folders,
     require_pairs,
     split_folder,
 )
@@ -69,7 +69,7 @@ class Config(DataConfig):
             DataError: A folder is missing or empty, names do not pair up, or a side-by-side image is no pair.
         """
         root = existing_folder(self.root)
-        folders, parted = _lettered(root, split) or self._subfolders(root, split)
+        folders, parted = lettered_folders(root, split) or self._subfolders(root, split)
         if len(folders) == 1:
             pairs = _halves(folders[0])
         else:
@@ -198,17 +198,6 @@ class PairedFolder(Dataset):
         frame = Frame.of(halves[0].shape[1:])
         a, b = halves[::-1] if self.swapped else halves
         return {"a": Image(a, frame), "b": Image(b, frame)}
-
-
-def _lettered(root: Path, split: str) -> tuple[tuple[Path, ...], bool] | None:
-    """Return `<split>A` and `<split>B` if the root is laid out so, and whether train and val are still to be parted."""
-    if not (root / "trainA").is_dir():
-        return None
-    parted = split in ("train", "val") and not (root / "valA").is_dir()
-    name = "train" if parted else split
-    if not (root / f"{name}A").is_dir():
-        raise no_split(root, split)
-    return (root / f"{name}A", existing_folder(str(root / f"{name}B"))), parted
 
 
 def _paired(folders: tuple[Path, ...]) -> list[Pair]:

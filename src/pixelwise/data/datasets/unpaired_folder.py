@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field as Setting
 
 from pixelwise.data.dataset import DataConfig, Dataset, Meta, existing_folder
-from pixelwise.data.files import Held, ValFraction, checked, held_out, images_in, no_split, split_folder
+from pixelwise.data.files import Held, ValFraction, checked, held_out, images_in, lettered_folders, split_folder
 from pixelwise.data.labels import LabelFiles, LabelScheme
 from pixelwise.data.unpaired import Order, Unpaired
 from pixelwise.data.vectors import Told, VectorFiles
@@ -43,7 +43,7 @@ class Config(DataConfig):
             DataError: A folder is missing or empty, or there is no such split.
         """
         root = existing_folder(self.root)
-        folders, parted = _lettered(root, split) or self._named(root, split)
+        folders, parted = lettered_folders(root, split) or self._named(root, split)
         labelled = [self.labels in (side, "both") for side in ("a", "b")]
         scheme = LabelScheme.read(root) if any(labelled) else None
         a, b = (self._side(f, split, parted, scheme if has else None) for f, has in zip(folders, labelled, strict=True))
@@ -74,14 +74,3 @@ class Config(DataConfig):
                 hint = did_you_mean(name, found) or f"there are {', '.join(found)}: set data.a and data.b"
                 raise DataError(f"no such folder: {folder / name}", hint)
         return tuple(folder / name for name in names), parted
-
-
-def _lettered(root: Path, split: str) -> tuple[tuple[Path, ...], bool] | None:
-    """Return `<split>A` and `<split>B` if the root is laid out so, and whether train and val are still to be parted."""
-    if not (root / "trainA").is_dir():
-        return None
-    parted = split in ("train", "val") and not (root / "valA").is_dir()
-    name = "train" if parted else split
-    if not (root / f"{name}A").is_dir():
-        raise no_split(root, split)
-    return (root / f"{name}A", existing_folder(str(root / f"{name}B"))), parted
