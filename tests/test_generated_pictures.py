@@ -15,6 +15,7 @@ from test_tasks import small as small_recipe
 from torch import Tensor
 
 from pixelwise.cli import main
+from pixelwise.data.dataset import Meta
 from pixelwise.data.sample import LabelMap, Sample
 from pixelwise.errors import UsageError
 from pixelwise.fcn_score import FcnScore
@@ -23,6 +24,7 @@ from pixelwise.judges import as_text
 from pixelwise.metrics.distances import discrepancy
 from pixelwise.metrics.sets import SetMetrics, difference, small
 from pixelwise.model import Model, load
+from pixelwise.nn.embeddings import RandomEmbedding, StatisticsEmbedding
 from pixelwise.picture_sets import PictureSets, noise_diversity, too_few
 from pixelwise.predictions.image import ImagePrediction
 from pixelwise.run import describe, proceed, start
@@ -36,7 +38,7 @@ class Reader:
     """A segmenter that sees class n where red is 10 n."""
 
     description = SimpleNamespace(task=SimpleNamespace(kind="segmentation", labelling="multiclass"), recipe="reader")
-    task = SimpleNamespace(meta=SimpleNamespace(classes=CLASSES))
+    task = SimpleNamespace(meta=Meta(classes=CLASSES))
 
     def predict(self, samples: list[Sample]) -> list[Any]:
         return [SimpleNamespace(labels=sample["image"].tensors()[""][0] // 10) for sample in samples]
@@ -45,7 +47,7 @@ class Reader:
 class Labelled:
     """Two label maps of 2 x 3 pixels; one pixel is unknown."""
 
-    meta = SimpleNamespace(classes=CLASSES)
+    meta = Meta(classes=CLASSES)
     fields = ("a", "b")
     maps = torch.tensor([[[0, 0, 1], [2, 2, 255]], [[0, 0, 0], [0, 1, 1]]], dtype=torch.uint8)
 
@@ -92,9 +94,15 @@ def test_a_label_map_painted_as_itself_is_read_without_error() -> None:
     assert (found["pixel_accuracy"], found["mean_accuracy_present"], found["miou_present"]) == (1, 1, 1)
 
 
+def test_sixteen_bits_are_read_as_eight() -> None:
+    one = judge()
+    picture = torch.arange(30, dtype=torch.uint8).expand(3, 5, 30)
+    assert torch.equal(one.read((picture.int() * 257).to(torch.uint16)), one.read(picture))
+
+
 def test_a_segmenter_that_does_not_fit_is_refused() -> None:
     other = Reader()
-    other.task = SimpleNamespace(meta=SimpleNamespace(classes=("wall", "sky", "door")))
+    other.task = SimpleNamespace(meta=Meta(classes=("wall", "sky", "door")))
     with pytest.raises(UsageError, match=r"classes are wall, sky, door; those of the data wall, door, sky"):
         judge(other)
     for own, what in (
@@ -172,6 +180,19 @@ def test_two_draws_from_one_set_are_not_told_apart() -> None:
     (note,) = too_few(metrics.compute(), 16)
     assert note.startswith("kid@flat,100x8: 16 pictures are too few to tell ")
     assert list(too_few({"kid@f,100x8": 1.0, "kid_std@f,100x8": 0.4}, 16)) == []
+
+
+def test_sixteen_bits_are_the_same_set_as_eight() -> None:
+    """v of 255 is 257 v of 65535."""
+    see = {"random": RandomEmbedding(size=(32, 32)).of, "statistics": StatisticsEmbedding((32, 32)).of}
+    pictures = torch.randint(0, 256, (2, 5, 3, 20, 24), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    found = []
+    for kind in (pictures, (pictures.int() * 257).to(torch.uint16)):
+        metrics = SetMetrics(see)
+        for ours, real in zip(*kind, strict=True):
+            metrics.update(ours, real)
+        found.append(metrics.compute())
+    assert found[0] == found[1] and len(found[0]) == 5
 
 
 def test_three_pictures_have_no_distance() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pixelwise.data.dataset import Dataset
+from pixelwise.color.levels import eight_bits, unit
+from pixelwise.data.dataset import Dataset, Pixels
 from pixelwise.data.sample import Image, LabelMap, Sample
 from pixelwise.errors import UsageError
 from pixelwise.evaluation import each, evaluate
@@ -42,6 +43,7 @@ class FcnScore:
             what = f"the segmenter's task is {own.kind}" if own.kind != "segmentation" else "the segmenter's masks overlap"
             raise UsageError(f"{what}: the FCN-score takes one class per pixel", "train one, such as: pixelwise train camvid")
         self.segmenter, self.classes = segmenter, segmenter.task.meta.classes
+        self.seen = segmenter.task.meta.pictures.get("image", Pixels())
         if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
             raise UsageError(f"the answers of {task.config.kind} are no pictures", "segmenter= reads pictures")
         self.truth = _labelled(task, dataset)
@@ -68,7 +70,8 @@ class FcnScore:
         return result | {"segmenter": self.segmenter.description.recipe}
 
     def read(self, pixels: Any, key: str = "picture") -> Any:
-        """Return the classes `(H, W)` that the segmenter sees in a picture `(3, H, W)`."""
+        """Return the classes `(H, W)` that the segmenter sees in a picture `(3, H, W)`, in the levels that it learned from."""
+        pixels = eight_bits(pixels) if self.seen == Pixels() else unit(pixels)
         picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
         (answer,) = self.segmenter.predict([picture])
         return answer.labels  # type: ignore[attr-defined]

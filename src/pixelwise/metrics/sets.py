@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pixelwise.color.levels import unit
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.warp import warp_image
 from pixelwise.metrics.distances import kernel_distance
@@ -61,9 +62,8 @@ class SetMetrics:
 
 
 def small(image: Tensor) -> Tensor:
-    """Return a picture `(3, H, W)`, uint8 or floating in [0, 1], resized to 32 x 32, as floats in [0, 1]."""
-    unit = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-    return warp_image(unit, resize((image.shape[-2], image.shape[-1]), (SIDE, SIDE)), (SIDE, SIDE))
+    """Return a picture `(C, H, W)`, uint8, uint16 or floating in [0, 1], resized to 32 x 32, as floats in [0, 1]."""
+    return warp_image(unit(image).float(), resize((image.shape[-2], image.shape[-1]), (SIDE, SIDE)), (SIDE, SIDE))
 
 
 def difference(pictures: list[Tensor]) -> float:
