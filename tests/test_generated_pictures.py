@@ -41,7 +41,9 @@ class Reader:
     task = SimpleNamespace(meta=Meta(classes=CLASSES))
 
     def predict(self, samples: list[Sample]) -> list[Any]:
-        return [SimpleNamespace(labels=sample["image"].tensors()[""][0] // 10) for sample in samples]
+        seen = [sample["image"].tensors()[""] for sample in samples]
+        assert all(len(pixels) == 3 for pixels in seen)
+        return [SimpleNamespace(labels=pixels[0] // 10) for pixels in seen]
 
 
 class Labelled:
@@ -50,6 +52,9 @@ class Labelled:
     meta = Meta(classes=CLASSES)
     fields = ("a", "b")
     maps = torch.tensor([[[0, 0, 1], [2, 2, 255]], [[0, 0, 0], [0, 1, 1]]], dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.maps)
 
     def sample(self, index: int, fields: tuple[str, ...]) -> Sample:
         return Sample(str(index), {"a": LabelMap(self.maps[index], Frame.of((2, 3)))})
@@ -98,6 +103,24 @@ def test_sixteen_bits_are_read_as_eight() -> None:
     one = judge()
     picture = torch.arange(30, dtype=torch.uint8).expand(3, 5, 30)
     assert torch.equal(one.read((picture.int() * 257).to(torch.uint16)), one.read(picture))
+
+
+@pytest.mark.parametrize(("channels", "refused"), [(1, False), (2, True), (3, False), (5, True)])
+def test_pictures_are_coloured_or_grey(channels: int, refused: bool) -> None:
+    picture = torch.full((channels, 2, 3), 10, dtype=torch.uint8)
+    task: Any = painter(ImagePrediction(picture, picture))
+    data: Any = Labelled()
+    if refused:
+        with pytest.raises(UsageError, match=f"the pictures have {channels} channels$") as sets:
+            PictureSets(["statistics"], task, data)
+        with pytest.raises(UsageError, match=f"{channels} channels, and the segmenter sees 3") as score:
+            FcnScore(Reader(), task, data)  # type: ignore[arg-type]
+        assert sets.value.hint and score.value.hint
+        return
+    coloured = picture.expand(3, -1, -1)
+    (see,) = PictureSets(["statistics"], task, data).see.values()
+    assert torch.equal(see(picture), see(coloured)) and small(picture).mean() == small(coloured).mean()
+    assert FcnScore(Reader(), task, data).read(picture).tolist() == [[1, 1, 1], [1, 1, 1]]  # type: ignore[arg-type]
 
 
 def test_a_segmenter_that_does_not_fit_is_refused() -> None:

@@ -31,7 +31,8 @@ class FcnScore:
         dataset: What is measured on.
 
     Raises:
-        UsageError: The model is no segmenter, knows other classes, or nothing says which class a pixel should have.
+        UsageError: The model is no segmenter, knows other classes, or cannot see pictures of so many channels, or nothing says
+            which class a pixel should have.
     """
 
     primary = "miou_present"
@@ -44,8 +45,12 @@ class FcnScore:
             raise UsageError(f"{what}: the FCN-score takes one class per pixel", "train one, such as: pixelwise train camvid")
         self.segmenter, self.classes = segmenter, segmenter.task.meta.classes
         self.seen = segmenter.task.meta.pictures.get("image", Pixels())
-        if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
+        true = task.truth(dataset.sample(0, task.fields))
+        if not isinstance(true, ImagePrediction):
             raise UsageError(f"the answers of {task.config.kind} are no pictures", "segmenter= reads pictures")
+        if len(true.pixels) not in (1, self.seen.channels):
+            what = f"the pictures have {len(true.pixels)} channels, and the segmenter sees {self.seen.channels}"
+            raise UsageError(what, "segmenter= takes pictures like those that it was trained on, or grey ones")
         self.truth = _labelled(task, dataset)
         if self.classes != dataset.meta.classes:
             ours, theirs = ", ".join(self.classes), ", ".join(dataset.meta.classes)
@@ -70,8 +75,8 @@ class FcnScore:
         return result | {"segmenter": self.segmenter.description.recipe}
 
     def read(self, pixels: Any, key: str = "picture") -> Any:
-        """Return the classes `(H, W)` that the segmenter sees in a picture `(3, H, W)`, in the levels that it learned from."""
-        pixels = eight_bits(pixels) if self.seen == Pixels() else unit(pixels)
+        """Return the classes `(H, W)` that the segmenter sees in a picture `(C, H, W)`, in the levels that it learned from; grey is repeated."""
+        pixels = (eight_bits(pixels) if self.seen == Pixels() else unit(pixels)).expand(self.seen.channels, -1, -1)
         picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
         (answer,) = self.segmenter.predict([picture])
         return answer.labels  # type: ignore[attr-defined]

@@ -37,14 +37,17 @@ class PictureSets:
         limit: On how many samples; None means all.
 
     Raises:
-        UsageError: There are no such features, or the answers are no pictures.
+        UsageError: There are no such features, or the answers are no pictures of 3 channels or 1.
     """
 
     minimised = True
 
     def __init__(self, features: Sequence[str], task: Task, dataset: Dataset, limit: int | None = None) -> None:
-        if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
+        true = task.truth(dataset.sample(0, task.fields))
+        if not isinstance(true, ImagePrediction):
             raise UsageError(f"the answers of {task.config.kind} are no pictures", "features= compares sets of pictures")
+        if len(true.pixels) not in (1, 3):
+            raise UsageError(f"the pictures have {len(true.pixels)} channels", "features= compares colour or grey pictures")
         embeddings = [find(name).eval() for name in features]
         self.see = {embedding.protocol: embedding.of for embedding in embeddings}
         self.task, self.fields = task, task.fields
