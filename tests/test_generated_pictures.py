@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from pixelwise.cli import main
 from pixelwise.data.dataset import Meta
 from pixelwise.data.sample import LabelMap, Sample
 from pixelwise.errors import UsageError
+from pixelwise.evaluation import protocol_line
 from pixelwise.fcn_score import FcnScore
 from pixelwise.geometry.frame import Frame
 from pixelwise.judges import as_text
@@ -27,7 +28,7 @@ from pixelwise.model import Model, load
 from pixelwise.nn.embeddings import RandomEmbedding, StatisticsEmbedding
 from pixelwise.picture_sets import PictureSets, noise_diversity, too_few
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.run import describe, proceed, start
+from pixelwise.run import describe, open_run, proceed, start
 
 Capture = pytest.CaptureFixture[str]
 Finished = Callable[[str], Path]
@@ -174,11 +175,21 @@ def flat(value: int) -> Tensor:
     return torch.full((3, 8, 8), value, dtype=torch.uint8)
 
 
+def flattened(pairs: Iterable[Any]) -> SetMetrics:
+    def see(picture: Tensor) -> Tensor:
+        return picture.flatten().float() / 255
+
+    metrics = SetMetrics({"flat": see})
+    for ours, real in pairs:
+        metrics.update(ours, {"flat": see(real)})
+    return metrics
+
+
 def test_diversity_is_the_mean_over_pairs() -> None:
     """0, 51 and 255 differ by 0.2, 0.8 and 1."""
     metrics = SetMetrics({})
     for value in (0, 51, 255):
-        metrics.update(flat(value), flat(0))
+        metrics.update(flat(value), {})
     assert metrics.compute() == pytest.approx({"diversity_l1@32": 2 / 3}, abs=1e-6)
     assert small(flat(51)).shape == (3, 32, 32) and difference([small(flat(7))] * 3) == 0
 
@@ -186,9 +197,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
 def test_the_distance_is_that_of_random_halves() -> None:
     draw = torch.Generator().manual_seed(0)
     ours, real = (torch.randint(0, 256, (12, 3, 4, 4), generator=draw, dtype=torch.uint8) for _ in range(2))
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float() / 255})
-    for pair in zip(ours, real // 2, strict=True):
-        metrics.update(*pair)
+    metrics = flattened(zip(ours, real // 2, strict=True))
     found = metrics.compute()
     value, error = found["kid@flat,100x6"], found["kid_std@flat,100x6"]
     whole = discrepancy(ours.flatten(1) / 255, (real // 2).flatten(1) / 255)
@@ -197,9 +206,7 @@ def test_the_distance_is_that_of_random_halves() -> None:
 
 def test_two_draws_from_one_set_are_not_told_apart() -> None:
     draw = torch.Generator().manual_seed(1)
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float() / 255})
-    for _ in range(16):
-        metrics.update(*torch.randint(0, 256, (2, 3, 4, 4), generator=draw, dtype=torch.uint8))
+    metrics = flattened(torch.randint(0, 256, (16, 2, 3, 4, 4), generator=draw, dtype=torch.uint8))
     (note,) = too_few(metrics.compute(), 16)
     assert note.startswith("kid@flat,100x8: 16 pictures are too few to tell ")
     assert list(too_few({"kid@f,100x8": 1.0, "kid_std@f,100x8": 0.4}, 16)) == []
@@ -213,16 +220,34 @@ def test_sixteen_bits_are_the_same_set_as_eight() -> None:
     for kind in (pictures, (pictures.int() * 257).to(torch.uint16)):
         metrics = SetMetrics(see)
         for ours, real in zip(*kind, strict=True):
-            metrics.update(ours, real)
+            metrics.update(ours, {name: features(real) for name, features in see.items()})
         found.append(metrics.compute())
     assert found[0] == found[1] and len(found[0]) == 5
 
 
 def test_three_pictures_have_no_distance() -> None:
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float()})
-    for value in (0, 1, 2):
-        metrics.update(flat(value), flat(value))
-    assert list(metrics.compute()) == ["diversity_l1@32"]
+    found = flattened((flat(value), flat(value)) for value in (0, 1, 2)).compute()
+    assert list(found) == ["diversity_l1@32"]
+    assert list(too_few(found, 3)) == ["no kernel distance: 3 pictures are too few, it takes 4"]
+    protocol = {"split": "val", "samples": 3, "of": 3, "pixels": "each image's own", "baselines_fitted_on": 3}
+    result = {"metrics": found, "primary": "kid@flat,100x1", "minimised": True, "protocol": protocol}
+    assert "decides" not in protocol_line(result)
+    assert "x decides, lower" in protocol_line(result | {"metrics": {"x": 1.0}, "primary": "x"})
+
+
+def test_real_pictures_are_embedded_once(finished: Finished) -> None:
+    model, train, data = open_run(finished("translation"), "val")
+    judge, seen = PictureSets(["statistics"], model.task, data, 3), list[Tensor]()
+    ((name, see),) = judge.see.items()
+
+    def counted(picture: Tensor) -> Tensor:
+        seen.append(picture)
+        return see(picture)
+
+    judge.see = {name: counted}
+    rows = judge.scores(model, train, data, "val", 3)
+    assert len(seen) == 3 * (2 + len(rows["baselines"])), "ours and each beside it, and the real ones once"
+    assert rows == judge.scores(model, train, data, "val", 3) and rows["notes"]
 
 
 def test_answers_that_are_no_pictures_are_no_set() -> None:

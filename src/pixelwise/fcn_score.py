@@ -75,7 +75,7 @@ class FcnScore:
         return result | {"segmenter": self.segmenter.description.recipe}
 
     def read(self, pixels: Any, key: str = "picture") -> Any:
-        """Return the classes `(H, W)` that the segmenter sees in `(C, H, W)`, in the levels it has learned; grey is repeated."""
+        """Return the classes `(H, W)` that the segmenter sees in `(C, H, W)`, in the levels it learned; grey is repeated."""
         pixels = (eight_bits(pixels) if self.seen == Pixels() else unit(pixels)).expand(self.seen.channels, -1, -1)
         picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
         (answer,) = self.segmenter.predict([picture])

@@ -42,11 +42,11 @@ class SetMetrics:
         self.real: dict[str, list[Tensor]] = {name: [] for name in see}
         self.copies: list[Tensor] = []
 
-    def update(self, image: Tensor, real: Tensor) -> None:
-        """Take in a picture of ours and any real one, `(3, H, W)`."""
+    def update(self, image: Tensor, real: Mapping[str, Tensor]) -> None:
+        """Take in a picture of ours, `(3, H, W)`, and the features of any real one, which other sets may share."""
         for name, see in self.see.items():
             self.ours[name].append(see(image))
-            self.real[name].append(see(real))
+            self.real[name].append(real[name])
         self.copies.append(small(image))
 
     def compute(self) -> dict[str, float]:
