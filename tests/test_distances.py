@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ import torch
 from PIL import Image
 from scipy.linalg import sqrtm
 
+from pixelwise.metrics import distances
 from pixelwise.metrics.distances import Moments, discrepancy, frechet, kernel_distance
+from pixelwise.metrics.generation import diversity
+from pixelwise.metrics.sets import difference
 from pixelwise.nn.embeddings import RandomEmbedding, StatisticsEmbedding, resized
 
 
@@ -99,6 +104,30 @@ def test_discrepancy_in_blocks_and_beside_a_plain_sum() -> None:
     kernel = lambda x, y: (x @ y.T / 3 + 1) ** 3  # noqa: E731
     within = (kernel(a, a).sum() - kernel(a, a).trace()) / (1100 * 1099) + (kernel(b, b).sum() - kernel(b, b).trace()) / 42
     assert discrepancy(a, b) == pytest.approx(float(within - 2 * kernel(a, b).mean()), rel=1e-10)
+
+
+@pytest.mark.parametrize("count", [2, 4, 9, 12])
+def test_distances_of_all_pairs_are_never_held_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    pictures, sizes = vectors(count, 12), list[int]()
+
+    def counted(name: str) -> Callable[..., torch.Tensor]:
+        plain = getattr(torch, name)
+
+        def measured(*given: Any, **named: Any) -> torch.Tensor:
+            found: torch.Tensor = plain(*given, **named)
+            sizes.append(found.numel())
+            return found
+
+        return measured
+
+    plain = [float(torch.pdist(pictures, norm).mean()) for norm in (1, 2)]
+    monkeypatch.setattr(distances, "ROWS", 4)
+    monkeypatch.setattr(torch, "cdist", counted("cdist"))
+    monkeypatch.setattr(torch, "pdist", counted("pdist"))
+    monkeypatch.setattr(torch.nn.functional, "pdist", torch.pdist)
+    found = difference(list(pictures.view(count, 3, 2, 2))), diversity(pictures)
+    assert found == pytest.approx((plain[0] / 12, plain[1]), rel=1e-14)
+    assert max(sizes) <= 16 and sum(sizes) == count * (count - 1)
 
 
 def test_the_kernel_distance_has_no_bias() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +15,20 @@ from test_tasks import small as small_recipe
 from torch import Tensor
 
 from pixelwise.cli import main
+from pixelwise.data.dataset import Meta
 from pixelwise.data.sample import LabelMap, Sample
 from pixelwise.errors import UsageError
+from pixelwise.evaluation import protocol_line
 from pixelwise.fcn_score import FcnScore
 from pixelwise.geometry.frame import Frame
 from pixelwise.judges import as_text
 from pixelwise.metrics.distances import discrepancy
 from pixelwise.metrics.sets import SetMetrics, difference, small
 from pixelwise.model import Model, load
+from pixelwise.nn.embeddings import RandomEmbedding, StatisticsEmbedding
 from pixelwise.picture_sets import PictureSets, noise_diversity, too_few
 from pixelwise.predictions.image import ImagePrediction
-from pixelwise.run import describe, proceed, start
+from pixelwise.run import describe, open_run, proceed, start
 
 Capture = pytest.CaptureFixture[str]
 Finished = Callable[[str], Path]
@@ -36,18 +39,23 @@ class Reader:
     """A segmenter that sees class n where red is 10 n."""
 
     description = SimpleNamespace(task=SimpleNamespace(kind="segmentation", labelling="multiclass"), recipe="reader")
-    task = SimpleNamespace(meta=SimpleNamespace(classes=CLASSES))
+    task = SimpleNamespace(meta=Meta(classes=CLASSES))
 
     def predict(self, samples: list[Sample]) -> list[Any]:
-        return [SimpleNamespace(labels=sample["image"].tensors()[""][0] // 10) for sample in samples]
+        seen = [sample["image"].tensors()[""] for sample in samples]
+        assert all(len(pixels) == 3 for pixels in seen)
+        return [SimpleNamespace(labels=pixels[0] // 10) for pixels in seen]
 
 
 class Labelled:
     """Two label maps of 2 x 3 pixels; one pixel is unknown."""
 
-    meta = SimpleNamespace(classes=CLASSES)
+    meta = Meta(classes=CLASSES)
     fields = ("a", "b")
     maps = torch.tensor([[[0, 0, 1], [2, 2, 255]], [[0, 0, 0], [0, 1, 1]]], dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.maps)
 
     def sample(self, index: int, fields: tuple[str, ...]) -> Sample:
         return Sample(str(index), {"a": LabelMap(self.maps[index], Frame.of((2, 3)))})
@@ -92,9 +100,33 @@ def test_a_label_map_painted_as_itself_is_read_without_error() -> None:
     assert (found["pixel_accuracy"], found["mean_accuracy_present"], found["miou_present"]) == (1, 1, 1)
 
 
+def test_sixteen_bits_are_read_as_eight() -> None:
+    one = judge()
+    picture = torch.arange(30, dtype=torch.uint8).expand(3, 5, 30)
+    assert torch.equal(one.read((picture.int() * 257).to(torch.uint16)), one.read(picture))
+
+
+@pytest.mark.parametrize(("channels", "refused"), [(1, False), (2, True), (3, False), (5, True)])
+def test_pictures_are_coloured_or_grey(channels: int, refused: bool) -> None:
+    picture = torch.full((channels, 2, 3), 10, dtype=torch.uint8)
+    task: Any = painter(ImagePrediction(picture, picture))
+    data: Any = Labelled()
+    if refused:
+        with pytest.raises(UsageError, match=f"the pictures have {channels} channels$") as sets:
+            PictureSets(["statistics"], task, data)
+        with pytest.raises(UsageError, match=f"{channels} channels, and the segmenter sees 3") as score:
+            FcnScore(Reader(), task, data)  # type: ignore[arg-type]
+        assert sets.value.hint and score.value.hint
+        return
+    coloured = picture.expand(3, -1, -1)
+    (see,) = PictureSets(["statistics"], task, data).see.values()
+    assert torch.equal(see(picture), see(coloured)) and small(picture).mean() == small(coloured).mean()
+    assert FcnScore(Reader(), task, data).read(picture).tolist() == [[1, 1, 1], [1, 1, 1]]  # type: ignore[arg-type]
+
+
 def test_a_segmenter_that_does_not_fit_is_refused() -> None:
     other = Reader()
-    other.task = SimpleNamespace(meta=SimpleNamespace(classes=("wall", "sky", "door")))
+    other.task = SimpleNamespace(meta=Meta(classes=("wall", "sky", "door")))
     with pytest.raises(UsageError, match=r"classes are wall, sky, door; those of the data wall, door, sky"):
         judge(other)
     for own, what in (
@@ -143,11 +175,21 @@ def flat(value: int) -> Tensor:
     return torch.full((3, 8, 8), value, dtype=torch.uint8)
 
 
+def flattened(pairs: Iterable[Any]) -> SetMetrics:
+    def see(picture: Tensor) -> Tensor:
+        return picture.flatten().float() / 255
+
+    metrics = SetMetrics({"flat": see})
+    for ours, real in pairs:
+        metrics.update(ours, {"flat": see(real)})
+    return metrics
+
+
 def test_diversity_is_the_mean_over_pairs() -> None:
     """0, 51 and 255 differ by 0.2, 0.8 and 1."""
     metrics = SetMetrics({})
     for value in (0, 51, 255):
-        metrics.update(flat(value), flat(0))
+        metrics.update(flat(value), {})
     assert metrics.compute() == pytest.approx({"diversity_l1@32": 2 / 3}, abs=1e-6)
     assert small(flat(51)).shape == (3, 32, 32) and difference([small(flat(7))] * 3) == 0
 
@@ -155,9 +197,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
 def test_the_distance_is_that_of_random_halves() -> None:
     draw = torch.Generator().manual_seed(0)
     ours, real = (torch.randint(0, 256, (12, 3, 4, 4), generator=draw, dtype=torch.uint8) for _ in range(2))
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float() / 255})
-    for pair in zip(ours, real // 2, strict=True):
-        metrics.update(*pair)
+    metrics = flattened(zip(ours, real // 2, strict=True))
     found = metrics.compute()
     value, error = found["kid@flat,100x6"], found["kid_std@flat,100x6"]
     whole = discrepancy(ours.flatten(1) / 255, (real // 2).flatten(1) / 255)
@@ -166,19 +206,48 @@ def test_the_distance_is_that_of_random_halves() -> None:
 
 def test_two_draws_from_one_set_are_not_told_apart() -> None:
     draw = torch.Generator().manual_seed(1)
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float() / 255})
-    for _ in range(16):
-        metrics.update(*torch.randint(0, 256, (2, 3, 4, 4), generator=draw, dtype=torch.uint8))
+    metrics = flattened(torch.randint(0, 256, (16, 2, 3, 4, 4), generator=draw, dtype=torch.uint8))
     (note,) = too_few(metrics.compute(), 16)
     assert note.startswith("kid@flat,100x8: 16 pictures are too few to tell ")
     assert list(too_few({"kid@f,100x8": 1.0, "kid_std@f,100x8": 0.4}, 16)) == []
 
 
+def test_sixteen_bits_are_the_same_set_as_eight() -> None:
+    """v of 255 is 257 v of 65535."""
+    see = {"random": RandomEmbedding(size=(32, 32)).of, "statistics": StatisticsEmbedding((32, 32)).of}
+    pictures = torch.randint(0, 256, (2, 5, 3, 20, 24), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    found = []
+    for kind in (pictures, (pictures.int() * 257).to(torch.uint16)):
+        metrics = SetMetrics(see)
+        for ours, real in zip(*kind, strict=True):
+            metrics.update(ours, {name: features(real) for name, features in see.items()})
+        found.append(metrics.compute())
+    assert found[0] == found[1] and len(found[0]) == 5
+
+
 def test_three_pictures_have_no_distance() -> None:
-    metrics = SetMetrics({"flat": lambda picture: picture.flatten().float()})
-    for value in (0, 1, 2):
-        metrics.update(flat(value), flat(value))
-    assert list(metrics.compute()) == ["diversity_l1@32"]
+    found = flattened((flat(value), flat(value)) for value in (0, 1, 2)).compute()
+    assert list(found) == ["diversity_l1@32"]
+    assert list(too_few(found, 3)) == ["no kernel distance: 3 pictures are too few, it takes 4"]
+    protocol = {"split": "val", "samples": 3, "of": 3, "pixels": "each image's own", "baselines_fitted_on": 3}
+    result = {"metrics": found, "primary": "kid@flat,100x1", "minimised": True, "protocol": protocol}
+    assert "decides" not in protocol_line(result)
+    assert "x decides, lower" in protocol_line(result | {"metrics": {"x": 1.0}, "primary": "x"})
+
+
+def test_real_pictures_are_embedded_once(finished: Finished) -> None:
+    model, train, data = open_run(finished("translation"), "val")
+    judge, seen = PictureSets(["statistics"], model.task, data, 3), list[Tensor]()
+    ((name, see),) = judge.see.items()
+
+    def counted(picture: Tensor) -> Tensor:
+        seen.append(picture)
+        return see(picture)
+
+    judge.see = {name: counted}
+    rows = judge.scores(model, train, data, "val", 3)
+    assert len(seen) == 3 * (2 + len(rows["baselines"])), "ours and each beside it, and the real ones once"
+    assert rows == judge.scores(model, train, data, "val", 3) and rows["notes"]
 
 
 def test_answers_that_are_no_pictures_are_no_set() -> None:

@@ -13,6 +13,7 @@ import torch
 from pixelwise.cli import main
 from pixelwise.data.sample import Category, Image, Sample
 from pixelwise.errors import UsageError
+from pixelwise.predictions.image import ImagePrediction
 from pixelwise.predictions.vectors import CategoryPrediction
 from pixelwise.recognition import REAL, Recognition
 from pixelwise.run import open_run
@@ -61,6 +62,21 @@ def test_the_answers_are_what_is_classified(finished: Finished, monkeypatch: pyt
     assert found["baselines"]["grey"]["accuracy"] == pytest.approx(shares[0])
     assert found["baselines"][REAL]["accuracy"] == pytest.approx(shares[1])
     assert found["metrics"]["accuracy"] == pytest.approx(shares[1])
+
+
+def test_sixteen_bits_are_recognised_as_eight(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Recognition(finished("classification"), open_run(finished("colorization"), "val")[0].task)
+    sample, predict, seen = judge.recipe.data.open("val").sample(0, judge.fields), judge.classifier.predict, list[Any]()
+
+    def looked(samples: Sequence[Sample]) -> list[Any]:
+        seen.append(samples[0]["image"].tensors()[""])
+        return list(predict(samples))
+
+    monkeypatch.setattr(judge.classifier, "predict", looked)
+    pixels = sample["image"].tensors()[""]
+    for kind in (pixels, (pixels.int() * 257).to(torch.uint16)):
+        judge.score(judge.metrics(), ImagePrediction(kind, kind), sample)
+    assert seen[1].dtype == torch.uint8 and torch.equal(*seen)
 
 
 def test_mistakes(finished: Finished, tmp_path: Path) -> None:

@@ -167,8 +167,9 @@ def protocol_line(result: dict[str, Any]) -> str:
     """Return the protocol in one line."""
     p = result["protocol"]
     better = "lower" if result["minimised"] else "higher"
+    decides = f"{result['primary']} decides, {better} is better; " if result["primary"] in result["metrics"] else ""
     changed = f"{' '.join(p['changed'])}; " if "changed" in p else ""
     return (
         f"{changed}{p['samples']} of {p['of']} samples of {p['split']}, in {p['pixels']} pixels; "
-        f"{result['primary']} decides, {better} is better; baselines fitted on {p['baselines_fitted_on']} training samples"
+        f"{decides}baselines fitted on {p['baselines_fitted_on']} training samples"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pixelwise.data.dataset import Dataset
+from pixelwise.color.levels import eight_bits, unit
+from pixelwise.data.dataset import Dataset, Pixels
 from pixelwise.data.sample import Image, LabelMap, Sample
 from pixelwise.errors import UsageError
 from pixelwise.evaluation import each, evaluate
@@ -30,7 +31,8 @@ class FcnScore:
         dataset: What is measured on.
 
     Raises:
-        UsageError: The model is no segmenter, knows other classes, or nothing says which class a pixel should have.
+        UsageError: The model is no segmenter, knows other classes, or cannot see pictures of so many channels, or nothing says
+            which class a pixel should have.
     """
 
     primary = "miou_present"
@@ -42,8 +44,13 @@ class FcnScore:
             what = f"the segmenter's task is {own.kind}" if own.kind != "segmentation" else "the segmenter's masks overlap"
             raise UsageError(f"{what}: the FCN-score takes one class per pixel", "train one, such as: pixelwise train camvid")
         self.segmenter, self.classes = segmenter, segmenter.task.meta.classes
-        if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
+        self.seen = segmenter.task.meta.pictures.get("image", Pixels())
+        true = task.truth(dataset.sample(0, task.fields))
+        if not isinstance(true, ImagePrediction):
             raise UsageError(f"the answers of {task.config.kind} are no pictures", "segmenter= reads pictures")
+        if len(true.pixels) not in (1, self.seen.channels):
+            what = f"the pictures have {len(true.pixels)} channels, and the segmenter sees {self.seen.channels}"
+            raise UsageError(what, "segmenter= takes pictures like those that it was trained on, or grey ones")
         self.truth = _labelled(task, dataset)
         if self.classes != dataset.meta.classes:
             ours, theirs = ", ".join(self.classes), ", ".join(dataset.meta.classes)
@@ -68,7 +75,8 @@ class FcnScore:
         return result | {"segmenter": self.segmenter.description.recipe}
 
     def read(self, pixels: Any, key: str = "picture") -> Any:
-        """Return the classes `(H, W)` that the segmenter sees in a picture `(3, H, W)`."""
+        """Return the classes `(H, W)` that the segmenter sees in `(C, H, W)`, in the levels it learned; grey is repeated."""
+        pixels = (eight_bits(pixels) if self.seen == Pixels() else unit(pixels)).expand(self.seen.channels, -1, -1)
         picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
         (answer,) = self.segmenter.predict([picture])
         return answer.labels  # type: ignore[attr-defined]

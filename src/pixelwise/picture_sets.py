@@ -14,7 +14,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.embedding import find
 from pixelwise.errors import UsageError
 from pixelwise.evaluation import Predict, each, evaluate, evenly
-from pixelwise.metrics.sets import DIVERSITY, SUBSETS, SetMetrics, difference, small
+from pixelwise.metrics.sets import DIVERSITY, FEWEST, SUBSETS, SetMetrics, difference, small
 from pixelwise.model import Model
 from pixelwise.nn.noise import dropouts
 from pixelwise.predictions.image import ImagePrediction
@@ -37,17 +37,21 @@ class PictureSets:
         limit: On how many samples; None means all.
 
     Raises:
-        UsageError: There are no such features, or the answers are no pictures.
+        UsageError: There are no such features, or the answers are no pictures of 3 channels or 1.
     """
 
     minimised = True
 
     def __init__(self, features: Sequence[str], task: Task, dataset: Dataset, limit: int | None = None) -> None:
-        if not isinstance(task.truth(dataset.sample(0, task.fields)), ImagePrediction):
+        true = task.truth(dataset.sample(0, task.fields))
+        if not isinstance(true, ImagePrediction):
             raise UsageError(f"the answers of {task.config.kind} are no pictures", "features= compares sets of pictures")
+        if len(true.pixels) not in (1, 3):
+            raise UsageError(f"the pictures have {len(true.pixels)} channels", "features= compares colour or grey pictures")
         embeddings = [find(name).eval() for name in features]
         self.see = {embedding.protocol: embedding.of for embedding in embeddings}
         self.task, self.fields = task, task.fields
+        self.real: dict[str, dict[str, Tensor]] = {}
         self.count = len(evenly(len(dataset), limit))
         self.primary = f"kid@{embeddings[0].protocol},{SUBSETS}x{self.count // 2}"
 
@@ -57,7 +61,10 @@ class PictureSets:
 
     def score(self, metrics: SetMetrics, prediction: Any, sample: Sample) -> None:
         """Take in the predicted and the true picture."""
-        metrics.update(prediction.pixels, self.task.truth(sample).pixels)  # type: ignore[attr-defined]
+        if sample.key not in self.real:
+            pixels = self.task.truth(sample).pixels  # type: ignore[attr-defined]
+            self.real[sample.key] = {name: see(pixels) for name, see in self.see.items()}
+        metrics.update(prediction.pixels, self.real[sample.key])
 
     def scores(self, model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
         """Compare the pictures of the model, of the baselines and of the training data with the true ones.
@@ -67,6 +74,7 @@ class PictureSets:
             are no model need be. Where the model has dropout, `diversity_l1@32_noise` of ours says how different the answers
             to one picture are with `task.noise=dropout`.
         """
+        self.real.clear()
         beside = {"real, of training": of_training(model.task, train, self.count)}
         result, _ = evaluate(model, train, dataset, split, limit, self, beside)
         if model.task.config.answers_with("noise") and dropouts(model.networks):
@@ -81,7 +89,9 @@ def of_training(task: Task, train: Dataset, count: int) -> Predict:
 
 
 def too_few(metrics: dict[str, float], count: int) -> Iterator[str]:
-    """Yield a sentence for each distance that so few pictures do not tell from 0."""
+    """Yield a sentence for each distance that so few pictures do not tell from 0, or one that there is none."""
+    if count < FEWEST:
+        yield f"no kernel distance: {count} pictures are too few, it takes {FEWEST}"
     for name, value in metrics.items():
         error = metrics.get(name.replace("kid@", "kid_std@"), math.inf)
         if name.startswith("kid@") and abs(value) < 2 * error:

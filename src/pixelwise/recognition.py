@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pixelwise.color.levels import eight_bits
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Image, Sample
 from pixelwise.errors import UsageError
@@ -52,7 +53,7 @@ class Recognition:
 
     def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
         """Classify the predicted picture, and compare with what the sample shows."""
-        pixels = prediction.pixels.expand(3, -1, -1)
+        pixels = eight_bits(prediction.pixels).expand(3, -1, -1)
         picture = Sample(sample.key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
         (answer,) = self.classifier.predict([picture])
         self.classifier.task.score(metrics, answer, sample)

@@ -134,7 +134,8 @@ CAPTIONS = {
 }
 
 NUMBERS = f"""Mean (least to largest) over {{}} seed(s); {{:g}} minutes of processor time for each training. {KID}: the kernel
-distance from true pictures of other scenes, 0 for the same set. A step with the cycle takes longer, so there are fewer."""
+distance from true pictures of other scenes, about 0 for the same kind, perhaps below. A step with the cycle takes
+longer, so there are fewer."""
 
 FOLLOWS = """The way back is no proof that the answer is right: two networks can agree on a code and hide the picture in it.
 It only makes it dear to throw things away. Where pairs are at hand, use them: then L1 against the truth can be trained for.

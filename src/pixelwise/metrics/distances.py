@@ -5,6 +5,7 @@ Features are vectors `(N, D)`; everything is computed in float64.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pixelwise.seeds import generator
 
 ROWS = 1024
-"""Rows of a kernel matrix that are held at a time."""
+"""Rows of a matrix of kernels or distances that are held at a time."""
 
 
 class Moments:
@@ -126,6 +127,14 @@ def discrepancy(a: Tensor, b: Tensor) -> float:
         _summed(b, b) - _kernel((b * b).sum(1), b.shape[1]).sum(),
     )
     return float(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * _summed(a, b) / (n * m))
+
+
+def mean_distance(vectors: Tensor, norm: float) -> float:
+    """Return the mean distance, by the norm of that order, of two of the vectors `(N, D)`, N at least 2, over all pairs."""
+    blocks, exact = torch.split(vectors, ROWS), "donot_use_mm_for_euclid_dist"
+    within = [torch.pdist(block.double(), norm).sum() for block in blocks]
+    between = [torch.cdist(a.double(), b.double(), norm, exact).sum() for a, b in combinations(blocks, 2)]
+    return float(torch.stack(within + between).sum()) / (len(vectors) * (len(vectors) - 1) / 2)
 
 
 def _summed(a: Tensor, b: Tensor) -> Tensor:

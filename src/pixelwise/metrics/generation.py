@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pixelwise.metrics.distances import discrepancy
+from pixelwise.metrics.distances import discrepancy, mean_distance
 
 SHOWN = 64
 """Pictures that are kept to be looked at."""
@@ -55,7 +55,7 @@ class GenerationMetrics:
 
 def diversity(features: Tensor) -> float:
     """Return the mean Euclidean distance of two of the vectors (N, D), N at least 2."""
-    return float(torch.nn.functional.pdist(features.double()).mean())
+    return mean_distance(features, 2)
 
 
 def nearest(features: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

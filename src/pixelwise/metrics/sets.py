@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pixelwise.color.levels import unit
 from pixelwise.geometry.homography import resize
 from pixelwise.geometry.warp import warp_image
-from pixelwise.metrics.distances import kernel_distance
+from pixelwise.metrics.distances import kernel_distance, mean_distance
 
 SIDE = 32
 SUBSETS = 100
@@ -41,11 +42,11 @@ class SetMetrics:
         self.real: dict[str, list[Tensor]] = {name: [] for name in see}
         self.copies: list[Tensor] = []
 
-    def update(self, image: Tensor, real: Tensor) -> None:
-        """Take in a picture of ours and any real one, `(3, H, W)`."""
+    def update(self, image: Tensor, real: Mapping[str, Tensor]) -> None:
+        """Take in a picture of ours, `(3, H, W)`, and the features of any real one, which other sets may share."""
         for name, see in self.see.items():
             self.ours[name].append(see(image))
-            self.real[name].append(see(real))
+            self.real[name].append(real[name])
         self.copies.append(small(image))
 
     def compute(self) -> dict[str, float]:
@@ -61,12 +62,11 @@ class SetMetrics:
 
 
 def small(image: Tensor) -> Tensor:
-    """Return a picture `(3, H, W)`, uint8 or floating in [0, 1], resized to 32 x 32, as floats in [0, 1]."""
-    unit = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-    return warp_image(unit, resize((image.shape[-2], image.shape[-1]), (SIDE, SIDE)), (SIDE, SIDE))
+    """Return a picture `(C, H, W)`, uint8, uint16 or floating in [0, 1], resized to 32 x 32, as floats in [0, 1]."""
+    return warp_image(unit(image).float(), resize((image.shape[-2], image.shape[-1]), (SIDE, SIDE)), (SIDE, SIDE))
 
 
 def difference(pictures: list[Tensor]) -> float:
     """Return the mean absolute difference of two pictures, over all pairs of at least two of one shape."""
     flat = torch.stack(pictures).flatten(1)
-    return float(torch.pdist(flat.double(), p=1).mean()) / flat.shape[1]
+    return mean_distance(flat, 1) / flat.shape[1]

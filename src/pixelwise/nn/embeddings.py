@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.color.levels import unit
 from pixelwise.geometry.homography import Size
 from pixelwise.seeds import torch_generator
 
@@ -46,7 +47,7 @@ class Embedding(nn.Module):
 
     @torch.inference_mode()
     def of(self, picture: Tensor) -> Tensor:
-        """Return the vector `(dimension,)` of a picture `(3, H, W)` of any size, uint8 or floating in [0, 1]."""
+        """Return the vector `(dimension,)` of a picture of any size, as `resized` takes it."""
         vector: Tensor = self(resized(picture, self.size)[None])[0]
         return vector
 
@@ -55,11 +56,11 @@ def resized(picture: Tensor, size: Size) -> Tensor:
     """Return the picture as Pillow resizes channels of floats, by antialiased bicubic: in [0, 1], not rounded to 256 levels.
 
     Args:
-        picture: `(3, H, W)`, uint8 or floating in [0, 1].
+        picture: `(3, H, W)`, or `(1, H, W)` for three equal channels; uint8, uint16 or floating in [0, 1].
         size: Height and width.
     """
-    unit = picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
-    return functional.interpolate(unit[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    coloured = unit(picture).float().expand(3, -1, -1)
+    return functional.interpolate(coloured[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 class Standardised(Embedding):
