@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -27,11 +29,11 @@ from pixelwise.data.sample import Category, Image, Sample, Values
 from pixelwise.engine.checkpoint import newest
 from pixelwise.errors import UsageError
 from pixelwise.evaluation import beats_baselines, evaluate
-from pixelwise.generating import between, generate
+from pixelwise.generating import between, generate, generate_files
 from pixelwise.geometry.frame import Frame
 from pixelwise.losses.differentiable_augmentation import Draw
 from pixelwise.metrics.generation import GenerationMetrics, diversity, nearest
-from pixelwise.model import load
+from pixelwise.model import Model, load
 from pixelwise.nn.networks import dcgan, dcgan_discriminator, residual_discriminator, residual_generator
 from pixelwise.nn.networks.residual_generator import SteeredNorm
 from pixelwise.recipe import find_recipe
@@ -305,6 +307,21 @@ def test_pictures_from_the_command_line(run: Path, tmp_path: Path, capsys: Captu
     with PillowImage.open(tmp_path / "many" / "grid.png") as grid, PillowImage.open(tmp_path / "many" / "00009.png") as one:
         assert grid.size == (8 * 32, 3 * 32)
         assert np.array_equal(np.asarray(grid)[32:64, 32:64], np.asarray(one))
+
+
+def test_pictures_are_written_as_they_are_made(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each batch of 16 those before it are in their files; the grid shows 64 of 70."""
+    predict, there = Model.predict, list[int]()
+
+    def counted(model: Model, samples: Sequence[Sample]) -> list[Any]:
+        there.append(len(list((tmp_path / "out").glob("0*.png"))))
+        return list(predict(model, samples))
+
+    monkeypatch.setattr(Model, "predict", counted)
+    assert generate_files(run, tmp_path / "out", Wished(70))["count"] == 70
+    assert there == [0, 16, 32, 48, 64] and len(list((tmp_path / "out").glob("0*.png"))) == 70
+    with PillowImage.open(tmp_path / "out" / "grid.png") as sheet:
+        assert sheet.size == (8 * 32, 8 * 32)
 
 
 def test_without_a_class_each_has_its_turn_and_a_walk_goes_from_one_to_the_next(run: Path) -> None:

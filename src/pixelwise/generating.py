@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from pixelwise.prediction import Prediction
 
 COLUMNS = 8
 BATCH = 16
+SHOWN = 64
+"""Pictures in the grid, at most."""
 
 
 def generate(model: Model, wished: Wished) -> list[Prediction]:
@@ -34,13 +37,19 @@ def generate(model: Model, wished: Wished) -> list[Prediction]:
     Raises:
         UsageError: The model reads pictures, or has no such class.
     """
-    codes = _codes(model, wished)
-    samples = [_sample(model, number, noise, category) for number, (noise, category) in enumerate(codes)]
-    batches = (samples[start : start + BATCH] for start in range(0, len(samples), BATCH))
-    return [made for batch in batches for made in model.predict(batch)]
+    return list(_generated(model, wished, _classes(model, wished)))
 
 
-def _codes(model: Model, wished: Wished) -> list[tuple[Tensor, int]]:
+def _generated(model: Model, wished: Wished, classes: Sequence[int]) -> Iterator[Prediction]:
+    """Yield the pictures as they are made, so that only one batch is held."""
+    codes = _codes(model.task.config.noise, wished, classes)
+    samples = (_sample(model, number, noise, category) for number, (noise, category) in enumerate(codes))
+    while batch := list(islice(samples, BATCH)):
+        yield from model.predict(batch)
+
+
+def _classes(model: Model, wished: Wished) -> Sequence[int]:
+    """Return the classes whose turn comes one after the other, 0 where there are none."""
     settings = model.task.config
     if not settings.from_noise:
         raise UsageError(f"a model of {settings.kind} makes no pictures from noise", "pixelwise predict RUN IMAGE")
@@ -48,14 +57,18 @@ def _codes(model: Model, wished: Wished) -> list[tuple[Tensor, int]]:
     if wished.category and wished.category not in classes:
         hint = did_you_mean(wished.category, classes) or (f"there are {', '.join(classes)}" if classes else "leave out class=")
         raise UsageError(f"this generator knows no class {wished.category!r}", hint)
-    noises = [noise_of(wished.seed, str(number), settings.noise) for number in range(wished.number)]
-    own = classes.index(wished.category) if wished.category else None
-    numbered = [(noise, own if own is not None else n % max(1, len(classes))) for n, noise in enumerate(noises)]
-    if wished.walk < 2:
-        return numbered
-    steps = [step / wished.walk for step in range(wished.walk)]
-    ways = zip(numbered, noises[1:], strict=False)
-    return [(between(start, end, share), c) for (start, c), end in ways for share in steps] + numbered[-1:]
+    return [classes.index(wished.category)] if wished.category else range(max(1, len(classes)))
+
+
+def _codes(length: int, wished: Wished, classes: Sequence[int]) -> Iterator[tuple[Tensor, int]]:
+    """Yield noise and class of each picture, and with `walk` of those on the way to the next."""
+    for number in range(wished.number):
+        start, category = noise_of(wished.seed, str(number), length), classes[number % len(classes)]
+        if wished.walk < 2 or number + 1 == wished.number:
+            yield start, category
+            continue
+        end = noise_of(wished.seed, str(number + 1), length)
+        yield from ((between(start, end, step / wished.walk), category) for step in range(wished.walk))
 
 
 def between(start: Tensor, end: Tensor, share: float) -> Tensor:
@@ -91,7 +104,7 @@ def grid(pictures: Sequence[PillowImage.Image], columns: int) -> PillowImage.Ima
 
 
 def generate_files(folder: Path, out: Path, wished: Wished) -> dict[str, Any]:
-    """Write each picture as `00000.png` and on, and all of them in `grid.png`; of a walk each way is a row.
+    """Write each picture as `00000.png` and on as it is made, and the first 64 in `grid.png`; of a walk each way is a row.
 
     Returns:
         `model`, `out`, `count` of the pictures, `seed`, `class` (null: all), `walk` and `grid`, as in `generated.json`.
@@ -102,14 +115,15 @@ def generate_files(folder: Path, out: Path, wished: Wished) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there and is not empty", "name another folder: pixelwise generate RUN OUT")
     model = load(folder)
-    with torch.inference_mode():
-        pictures = [made.render() for made in generate(model, wished)]
+    classes, shown, count = _classes(model, wished), list[PillowImage.Image](), 0
     out.mkdir(parents=True, exist_ok=True)
-    for number, picture in enumerate(pictures):
-        picture.save(out / f"{number:05d}.png")
-    columns = wished.walk if wished.walk > 1 else COLUMNS
-    grid(pictures, columns).save(out / "grid.png")
+    with torch.inference_mode():
+        for count, made in enumerate(_generated(model, wished, classes), 1):
+            picture = made.render()
+            picture.save(out / f"{count - 1:05d}.png")
+            shown += [picture] if count <= SHOWN else []
+    grid(shown, wished.walk if wished.walk > 1 else COLUMNS).save(out / "grid.png")
     said = {"seed": wished.seed, "class": wished.category, "walk": wished.walk}
-    made = {"model": str(folder), "out": str(out), "count": len(pictures), **said, "grid": str(out / "grid.png")}
-    (out / "generated.json").write_text(json.dumps(made, indent=2) + "\n")
-    return made
+    told = {"model": str(folder), "out": str(out), "count": count, **said, "grid": str(out / "grid.png")}
+    (out / "generated.json").write_text(json.dumps(told, indent=2) + "\n")
+    return told
