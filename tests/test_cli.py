@@ -395,6 +395,12 @@ def test_train_makes_the_run_folder_that_is_asked_for(capsys: Capture, tmp_path:
     )
 
 
+def test_a_run_that_saved_nothing_is_not_offered_to_be_resumed(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{}")
+    _, what, hint = fails(capsys, "train", "world_segmentation", *TINY, f"out={tmp_path}")
+    assert what == f"{tmp_path} already holds a run" and hint.startswith("it has saved nothing yet: remove it")
+
+
 def test_runs_are_numbered(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "world_segmentation-1").mkdir(parents=True)

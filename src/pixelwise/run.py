@@ -107,9 +107,9 @@ def new_folder(name: str, out: Path | None) -> Path:
     """
     if out is not None:
         if (out / "recipe.json").exists():
-            raise UsageError(
-                f"{out} already holds a run", f"resume it with: pixelwise train {out}, or name a new folder with out=DIR"
-            )
+            begun = (out / "state").exists()
+            hint = f"resume it with: pixelwise train {out}" if begun else "it has saved nothing yet: remove it"
+            raise UsageError(f"{out} already holds a run", f"{hint}, or name a new folder with out=DIR")
         if out.is_dir() and any(out.iterdir()):
             raise UsageError(f"{out} is not empty, and no run", "name a new folder with out=DIR")
         out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ class UnpairedMetrics:
     """Accumulates the features of two sets of pictures; the result is their kernel distance (Binkowski et al. 2018).
 
     All pictures are in one subset. It asks whether pictures look like those of the other side, not whether they still show what
-    they showed before: a true picture of anything is at 0. Where the truth is known, the metrics of `ImageMetrics` join it.
+    they showed before: true pictures are at about 0, or just below. Where the truth is known, the metrics of `ImageMetrics`
+    join it.
 
     Args:
         name: Of the distance; it names the features.
