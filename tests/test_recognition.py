@@ -13,9 +13,10 @@ import torch
 from pixelwise.cli import main
 from pixelwise.data.sample import Category, Image, Sample
 from pixelwise.errors import UsageError
+from pixelwise.evaluation import REAL
 from pixelwise.predictions.image import ImagePrediction
 from pixelwise.predictions.vectors import CategoryPrediction
-from pixelwise.recognition import REAL, Recognition
+from pixelwise.recognition import Recognition
 from pixelwise.run import open_run
 
 Finished = Callable[[str], Path]

@@ -16,6 +16,8 @@ from pixelwise.task import Metrics, Predictor
 BATCH = 8
 WIDEST = 8
 """Columns of a table for the terminal."""
+REAL = "real pictures"
+"""The row of the truth itself, where a judge may find fault with that too."""
 Predict = Callable[[Sequence[Sample]], list[Prediction]]
 
 

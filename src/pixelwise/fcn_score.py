@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from pixelwise.color.levels import eight_bits, unit
 from pixelwise.data.dataset import Dataset, Pixels
-from pixelwise.data.sample import Image, LabelMap, Sample
+from pixelwise.data.sample import LabelMap, Sample
 from pixelwise.errors import UsageError
-from pixelwise.evaluation import each, evaluate
-from pixelwise.geometry.frame import Frame
+from pixelwise.evaluation import REAL, each, evaluate
 from pixelwise.metrics.segmentation import SegmentationMetrics
 from pixelwise.model import Model
 from pixelwise.predictions.image import ImagePrediction
 from pixelwise.task import Task
-
-REAL = "real pictures"
 
 
 class FcnScore:
@@ -67,19 +66,18 @@ class FcnScore:
         """Segment the predicted picture and count its known pixels."""
         labels = sample[self.truth]
         assert isinstance(labels, LabelMap)
-        metrics.update(self.read(prediction.pixels, sample.key), labels.labels)
+        metrics.update(self.read(prediction.pixels), labels.labels)
 
     def scores(self, model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
         """Return the scores of the model, of the real pictures and of the baselines, as `evaluate` does."""
         result, _ = evaluate(model, train, dataset, split, limit, self, {REAL: each(model.task.truth)})
         return result | {"segmenter": self.segmenter.description.recipe}
 
-    def read(self, pixels: Any, key: str = "picture") -> Any:
+    def read(self, pixels: Tensor) -> Tensor:
         """Return the classes `(H, W)` that the segmenter sees in `(C, H, W)`, in the levels it learned; grey is repeated."""
-        pixels = (eight_bits(pixels) if self.seen == Pixels() else unit(pixels)).expand(self.seen.channels, -1, -1)
-        picture = Sample(key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
-        (answer,) = self.segmenter.predict([picture])
-        return answer.labels  # type: ignore[attr-defined]
+        pixels = eight_bits(pixels) if self.seen == Pixels() else unit(pixels)
+        labels: Tensor = self.segmenter(pixels.expand(self.seen.channels, -1, -1)).labels  # type: ignore[attr-defined]
+        return labels
 
 
 def _labelled(task: Task, dataset: Dataset) -> str:

@@ -7,15 +7,12 @@ from typing import Any
 
 from pixelwise.color.levels import eight_bits
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.sample import Image, Sample
+from pixelwise.data.sample import Sample
 from pixelwise.errors import UsageError
-from pixelwise.evaluation import each, evaluate
-from pixelwise.geometry.frame import Frame
+from pixelwise.evaluation import REAL, each, evaluate
 from pixelwise.model import Model, load
 from pixelwise.recipe import Recipe
 from pixelwise.task import Task
-
-REAL = "real pictures"
 
 
 class Recognition:
@@ -53,10 +50,7 @@ class Recognition:
 
     def score(self, metrics: Any, prediction: Any, sample: Sample) -> None:
         """Classify the predicted picture, and compare with what the sample shows."""
-        pixels = eight_bits(prediction.pixels).expand(3, -1, -1)
-        picture = Sample(sample.key, {"image": Image(pixels, Frame.of(pixels.shape[-2:]))})
-        (answer,) = self.classifier.predict([picture])
-        self.classifier.task.score(metrics, answer, sample)
+        self.classifier.task.score(metrics, self.classifier(eight_bits(prediction.pixels)), sample)
 
     def scores(self, model: Model, train: Dataset, dataset: Dataset, split: str, limit: int | None = None) -> dict[str, Any]:
         """Return the scores of the model, of the real pictures and of the baselines, as `evaluate` does.

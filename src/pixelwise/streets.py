@@ -25,7 +25,6 @@ PIXEL, CLASS, IOU = "per-pixel accuracy", "per-class accuracy", "class IoU"
 NAMES = {PIXEL: "pixel_accuracy", CLASS: "mean_accuracy_present", IOU: "miou_present"}
 """The paper's names of the FCN-score, and ours."""
 COLOUR, L1, KID = "colourfulness", "L1", "KID of random features"
-REAL = "real pictures"
 
 
 class Settings(Repeated):

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from pixelwise import streets
-from pixelwise.evaluation import each
+from pixelwise.evaluation import REAL, each
 from pixelwise.laboratory import Finding, Say, Tally, spread, verdict
 from pixelwise.model import Model
 from pixelwise.page import bar_chart, captioned, prose, section, table
-from pixelwise.streets import CLASS, COLOUR, IOU, KID, L1, PIXEL, REAL
+from pixelwise.streets import CLASS, COLOUR, IOU, KID, L1, PIXEL
 from pixelwise.trial import side_by_side
 
 CLAIM = (

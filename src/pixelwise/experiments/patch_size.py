@@ -18,13 +18,13 @@ from statistics import fmean
 from pydantic import Field
 
 from pixelwise import streets
-from pixelwise.evaluation import each
+from pixelwise.evaluation import REAL, each
 from pixelwise.laboratory import Finding, Say, Tally, spread, verdict
 from pixelwise.model import Model
 from pixelwise.nn.networks import patchgan
 from pixelwise.nn.receptive_field import receptive_field
 from pixelwise.page import bar_chart, captioned, prose, section
-from pixelwise.streets import COLOUR, IOU, KID, PIXEL, REAL
+from pixelwise.streets import COLOUR, IOU, KID, PIXEL
 from pixelwise.trial import side_by_side
 
 CLAIM = (
